@@ -1,0 +1,65 @@
+"""A PostgreSQL cluster of its own on a free port; PostgreSQL refuses to run as root, so root hands it to `postgres`."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import TracebackType
+
+from parts.wait import answers, free_port, wait_for
+
+
+def _bin() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+    assert found, "PostgreSQL is not installed: apt install postgresql"
+    return found[-1]
+
+
+class Postgres:
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        self.directory = directory
+        self.data = directory / "pg"
+        self.databases = 0
+
+    def _as_owner(self, *argv: str | Path) -> list[str]:
+        prefix = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+        return [*prefix, *map(str, argv)]
+
+    def start(self) -> "Postgres":
+        if not self.data.exists():
+            self.data.mkdir(parents=True)
+            if os.getuid() == 0:
+                # Every folder above must let the other user pass.
+                for folder in [self.data, *self.data.parents]:
+                    if folder in (Path("/"), Path("/tmp")):
+                        break
+                    folder.chmod(folder.stat().st_mode | 0o011)
+                shutil.chown(self.data, "postgres", "postgres")
+            initdb = [_bin() / "initdb", "-D", self.data, "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]
+            subprocess.run(self._as_owner(*initdb, "-U", "postgres"), check=True, capture_output=True, cwd="/")
+        options = f"-p {self.port} -k {self.data} -c listen_addresses=127.0.0.1 -c shared_buffers=256MB"
+        self._ctl("start", "-o", options, "-l", str(self.data / "log"))
+        wait_for(lambda: answers(self.port), "PostgreSQL answers")
+        return self
+
+    def _ctl(self, verb: str, *more: str) -> None:
+        command = self._as_owner(_bin() / "pg_ctl", "-D", self.data, "-w", verb, *more)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+    def stop(self, mode: str = "fast") -> None:
+        self._ctl("stop", "-m", mode)
+
+    def new_database(self) -> str:
+        """The DATABASE_URL of a new, empty database."""
+        self.databases += 1
+        name = f"infoscreen_{self.databases}"
+        psql = [_bin() / "psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-qc"]
+        subprocess.run([*map(str, psql), f"CREATE DATABASE {name}"], check=True)
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
+
+    def __enter__(self) -> "Postgres":
+        return self.start()
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.stop("immediate")
