@@ -36,7 +36,17 @@ class Postgres:
                         break
                     folder.chmod(folder.stat().st_mode | 0o011)
                 shutil.chown(self.data, "postgres", "postgres")
-            initdb = [_bin() / "initdb", "-D", self.data, "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]
+            initdb: list[str | Path] = [
+                _bin() / "initdb",
+                "-D",
+                self.data,
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--no-locale",
+                "-N",
+            ]
             subprocess.run(self._as_owner(*initdb, "-U", "postgres"), check=True, capture_output=True, cwd="/")
         options = f"-p {self.port} -k {self.data} -c listen_addresses=127.0.0.1 -c shared_buffers=256MB"
         self._ctl("start", "-o", options, "-l", str(self.data / "log"))
