@@ -77,7 +77,7 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
 
 
 def control_socket(path: Path | None) -> Path:
-    """Where the agent listens, for those who only talk to it and may read neither its secrets nor, perhaps, its file."""
+    """Where the agent listens, for those who only talk to it: they may be unable to read its secrets, or its file."""
     try:
         table = _document(path).get("control")
     except ConfigError:

@@ -18,7 +18,7 @@ _NAMESPACE = uuid.UUID("6f0c7b52-2c59-4d0c-8f0a-2b1f5f0f5a3e")
 def resolve_uuid(config: Config, machine_id: Path = MACHINE_ID) -> str:
     """The configured uuid, else the one kept in the state directory, which is made at the first start.
 
-    Never fails: where nothing can be kept, the uuid is derived from the machine id, so that it is the same at every start.
+    Never fails: where nothing can be kept or read, the uuid is derived from the machine id, the same at every start.
     """
     if config.client.uuid is not None:
         return config.client.uuid
@@ -30,14 +30,15 @@ def resolve_uuid(config: Config, machine_id: Path = MACHINE_ID) -> str:
         log.warning("%s holds no uuid; a new one is made", path)
     except FileNotFoundError:
         pass
-    except (OSError, ValueError) as error:
-        log.warning("%s cannot be read: %s", path, error)
+    except UnicodeDecodeError:
+        log.warning("%s holds no uuid; a new one is made", path)
+    except OSError as error:
+        # What cannot be read now may be read tomorrow: it is not overwritten.
+        return _derived(machine_id, path, error)
     try:
         return _keep(path, str(uuid.uuid4()))
     except OSError as error:
-        derived = _derived(machine_id)
-        log.warning("%s cannot be written (%s): the uuid is derived from the machine id: %s", path, error, derived)
-        return derived
+        return _derived(machine_id, path, error)
 
 
 def _keep(path: Path, made: str) -> str:
@@ -61,9 +62,11 @@ def _keep(path: Path, made: str) -> str:
     return made
 
 
-def _derived(machine_id: Path) -> str:
+def _derived(machine_id: Path, path: Path, error: OSError) -> str:
     try:
         seed = machine_id.read_text("ascii").strip()
     except (OSError, ValueError):
         seed = ""
-    return str(uuid.uuid5(_NAMESPACE, seed or os.uname().nodename))
+    derived = str(uuid.uuid5(_NAMESPACE, seed or os.uname().nodename))
+    log.warning("%s cannot be kept or read (%s): the uuid is derived from the machine id: %s", path, error, derived)
+    return derived
