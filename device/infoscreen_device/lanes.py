@@ -83,12 +83,26 @@ class Lane:
         self.sent = max(self.sent, self.base)
         while self.flushed < self.base:
             self.flushed += 1
-            if self.tail:
-                self.tail_bytes -= len(self.tail.popleft()[0])
+            self.tail_bytes -= len(self.tail.popleft()[0])
         if not self.tail:
             self._forget_tail()
         while self.window and self.window[0].last <= self.base:
             self.in_flight_bytes -= self.window.popleft().size
+
+    def drop_oldest_of_tail(self) -> float:
+        """Give up the oldest record that is in memory only; returns its wall time.
+
+        If older ones are on disk this leaves a hole behind them, which is passed once they are acknowledged.
+        """
+        record, born = self.tail.popleft()
+        self.tail_bytes -= len(record)
+        self.flushed += 1
+        if self.base == self.flushed - 1:
+            self.settle(self.flushed)
+        elif not self.tail:
+            self.flush_at = None
+        self.sent = max(self.sent, self.base)
+        return born
 
     def launch(self, first: int, last: int, size: int, now: float) -> None:
         self.window.append(Flight(first, last, size, now))

@@ -178,8 +178,9 @@ class Outbox:
         gone = self._one(f"SELECT coalesce(sum(length(body) + {ROW_OVERHEAD}), 0) FROM segments WHERE {lane}", *values)  # noqa: S608
         if gone:
             self._db.execute(f"DELETE FROM segments WHERE {lane}", values)  # noqa: S608
-            self._db.execute("UPDATE lanes SET base = max(base, ?3) WHERE epoch = ?1 AND level = ?2", values)
             self.bytes -= gone
+        ledger = "UPDATE lanes SET base = ?3 WHERE epoch = ?1 AND level = ?2 AND base < ?3"
+        self._db.execute(ledger, values)
 
     def put_extent(self, extent: Extent) -> None:
         """Carry a lane's ledger over into a new file."""

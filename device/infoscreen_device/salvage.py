@@ -21,6 +21,26 @@ class Salvage:
     ledger: dict[tuple[str, LogLevel], Extent]
     """What each lane held; a lane is missing if the ledger itself was hit."""
 
+    def openings(self) -> list[Epoch]:
+        """Every opening that something is left of, oldest first."""
+        names = {epoch.epoch: epoch for epoch in self.epochs}
+        for name in [segment.epoch for segment in self.segments] + [name for name, _ in self.ledger]:
+            # Its own row was hit: its boot is not known, so its times stay as they are.
+            names.setdefault(name, Epoch(name, "", 0.0, 0.0))
+        return list(names.values())
+
+    def account(self) -> list[dict[str, object]]:
+        """Per lane how many records were saved and how many lost; None where the ledger cannot say it any more."""
+        kept = dict.fromkeys(self.ledger, 0)
+        for segment in self.segments:
+            kept[segment.epoch, segment.level] = kept.get((segment.epoch, segment.level), 0) + segment.n
+        rows: list[dict[str, object]] = []
+        for (epoch, level), count in kept.items():
+            extent = self.ledger.get((epoch, level))
+            lost = None if extent is None else max(0, extent.next - 1 - extent.base - count)
+            rows.append({"epoch": epoch, "level": level, "saved": count, "lost": lost})
+        return rows
+
 
 def set_aside(path: Path) -> Path:
     """Move a damaged file and its WAL out of the way; only the latest is kept, for the card is small.
