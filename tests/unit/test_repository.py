@@ -68,7 +68,7 @@ def test_no_stub_is_left() -> None:
 
 
 def test_no_source_file_grows_without_end() -> None:
-    """The guide is 300 lines; half as much again is where a file has become two."""
+    """The guide is 300 lines; at twice that a file has become two."""
     sources = [path for folder in PACKAGES for path in (ROOT / folder).rglob("*.py") if "migrations" not in path.parts]
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in sources}
-    assert not {name: lines for name, lines in lengths.items() if lines > 500}
+    assert not {name: lines for name, lines in lengths.items() if lines > 600}
