@@ -4,7 +4,7 @@ import json
 import socket
 from typing import Any
 
-from infoscreen_device.client import Watchdog
+from infoscreen_device.client import Watchdog, WatchdogError
 
 from demo import kernel, ledger
 from demo.screen import Screen
@@ -17,15 +17,17 @@ class Story:
     def __init__(self, stage: Stage, screen: Screen) -> None:
         self._stage = stage
         self._screen = screen
-        self._watchdog = Watchdog(stage.control)
+        self._watchdog = Watchdog(str(stage.control), strict=True)
 
     def play(self) -> None:
         """Raises StepError at the first step that does not come true."""
-        with self._watchdog:
+        try:
             pid = self._the_player_runs()
             self._the_player_is_killed(pid)
             issued = self._the_broker_goes()
             self._the_broker_returns(issued)
+        except WatchdogError as error:
+            raise StepError(f"the agent does not answer: {error}") from None
         self._stage.check()
 
     # --- the player ---------------------------------------------------------------------------------------------------
@@ -56,7 +58,10 @@ class Story:
     def _player(self, *, not_this: int | None, seconds: float) -> int:
         def running() -> int | None:
             self._stage.check()
-            player = self._status()["player"]
+            status = self._status()
+            if status["restarts"]["gave_up"]:
+                raise StepError("the player does not stay up, and the agent has used up its restarts")
+            player = status["player"]
             pid: int | None = player["pid"]
             return pid if player["status"] == "running" and pid != not_this else None
 
@@ -141,5 +146,6 @@ class Story:
         self._screen.step("books", "every lane: issued = stored, no gap", good=True)
 
     def _status(self) -> dict[str, Any]:
-        status: dict[str, Any] = self._watchdog.status()
+        status = self._watchdog.status()
+        assert status is not None  # strict: it raises instead
         return status
