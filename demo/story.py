@@ -4,11 +4,10 @@ import json
 import socket
 from typing import Any
 
-from infoscreen_device.client import Watchdog, WatchdogError
-
 from demo import kernel, ledger
 from demo.screen import Screen
 from demo.stage import Stage, StepError, wait
+from infoscreen_device.client import Watchdog, WatchdogError
 
 RECORDS = 10_000
 
