@@ -10,6 +10,8 @@ import pytest
 
 from parts.wait import wait_for
 
+pytestmark = pytest.mark.timeout(240)
+
 ROOT = Path(__file__).parents[2]
 
 
