@@ -1,0 +1,3 @@
+from infoscreen_server.cli import entry
+
+entry()

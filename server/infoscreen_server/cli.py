@@ -1,0 +1,274 @@
+"""The command `infoscreen-server`: reads arguments and settings, calls the part that is meant, prints.
+
+Only this module prints. Each command imports what it needs when it runs, so that the small ones stay quick and `run`,
+which only watches over processes, stays small.
+"""
+
+import argparse
+import getpass
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+
+from infoscreen_server.config import DEFAULT_PATH, ConfigError, ServerConfig, load
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+EX_UNAVAILABLE, EX_CONFIG = 69, 78  # sysexits.h
+
+Command = Callable[[ServerConfig, argparse.Namespace], int]
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def entry() -> NoReturn:
+    sys.exit(main())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 78 for wrong settings, 69 for a database that does not answer."""
+    options = _parser().parse_args(argv)
+    if options.verb == "version":
+        return _version()
+    if getattr(options, "parent", None) is not None:
+        from infoscreen_server.supervise import die_with
+
+        die_with(options.parent)
+    _log_to_stderr()
+    try:
+        config = load(getattr(options, "config", None), os.environ)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"infoscreen-server: {problem}", file=sys.stderr)
+        return EX_CONFIG
+    command: Command = options.command
+    return command(config, options)
+
+
+def _log_to_stderr() -> None:
+    """The journal stamps the time itself; elsewhere it is in the line."""
+    when = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+    logging.basicConfig(level=logging.INFO, format=f"{when}%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help=f"settings (default: {DEFAULT_PATH})"
+    )
+    parser = argparse.ArgumentParser(prog="infoscreen-server", parents=[shared], description="The admins' side.")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND", dest="verb")
+
+    def verb(name: str, command: object, text: str, under: Verbs = verbs) -> argparse.ArgumentParser:
+        added = under.add_parser(name, parents=[shared], help=text, description=text)
+        added.set_defaults(command=command)
+        return added
+
+    whole = verb("run", _run, "Web, ingest and housekeeping in one, after bringing the database up to date.")
+    whole.add_argument("--no-migrate", action="store_true", help="leave the database's schema as it is")
+    for name, command, text in (
+        ("web", _web, "The API alone."),
+        ("ingest", _ingest, "The MQTT side alone."),
+        ("housekeeping", _housekeeping, "Counters and retention alone."),
+    ):
+        verb(name, command, text).add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    migrate = verb("migrate", _migrate, "Bring the database's schema up to date.")
+    migrate.add_argument("--to", metavar="REV", default="head", help="another revision, older ones too (base: empty)")
+    migrate.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    verb("prune", _prune, "Delete what is older than the retention, now.")
+    verb("version", None, "Print the version.")
+    _account_verbs(verb)
+    return parser
+
+
+def _account_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    users = verb("user", None, "People who sign in.").add_subparsers(required=True, metavar="VERB")
+    user = verb("add", _user_add, "Add a user; the password is asked for, or read from standard input.", users)
+    user.add_argument("name")
+    user.add_argument("--role", required=True, choices=("user", "admin", "superadmin"))
+    tokens = verb("token", None, "Keys for programs and kiosks.").add_subparsers(required=True, metavar="VERB")
+    token = verb("add", _token_add, "Make a token and print it, this once.", tokens)
+    token.add_argument("name")
+    token.add_argument("--role", required=True, choices=("user", "admin", "superadmin", "device"))
+    token.add_argument("--client", metavar="UUID", help="the kiosk that a device token is bound to")
+    token.add_argument("--expires-days", type=_days, metavar="N", help="default: never")
+    verb("list", _token_list, "List all tokens, without their secrets.", tokens)
+    revoke = verb("revoke", _token_revoke, "End a token, by its prefix as `token list` shows it.", tokens)
+    revoke.add_argument("prefix")
+
+
+def _days(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 3650:
+        raise argparse.ArgumentTypeError("expected a whole number from 1 to 3650")
+    return int(text)
+
+
+def _fail(text: str, code: int = 1) -> int:
+    print(f"infoscreen-server: {text}", file=sys.stderr)
+    return code
+
+
+def _version() -> int:
+    from importlib.metadata import version
+
+    print(f"infoscreen-server {version('infoscreen')}")
+    return 0
+
+
+# --- the parts --------------------------------------------------------------------------------------------------------
+
+
+def _run(config: ServerConfig, options: argparse.Namespace) -> int:
+    from infoscreen_server import supervise
+
+    return supervise.run(config, getattr(options, "config", None), migrate=not options.no_migrate)
+
+
+def _web(config: ServerConfig, _options: argparse.Namespace) -> int:
+    from infoscreen_server import wsgi
+
+    wsgi.serve(config)
+    return 0
+
+
+def _ingest(config: ServerConfig, _options: argparse.Namespace) -> int:
+    if config.mqtt is None:
+        return _fail("MQTT_BROKER: there is no broker to listen to", EX_CONFIG)
+    from infoscreen_server import ingest
+
+    return ingest.run(config)
+
+
+def _housekeeping(config: ServerConfig, _options: argparse.Namespace) -> int:
+    from infoscreen_server import housekeeping
+
+    return housekeeping.run(config)
+
+
+# --- the database -----------------------------------------------------------------------------------------------------
+
+
+def _on_database(config: ServerConfig, work: "Callable[[Engine], int]") -> int:
+    """Do `work` and put what can go wrong with a database or an account in one line."""
+    from sqlalchemy.exc import DBAPIError
+
+    from infoscreen_server.accounts import AccountError
+    from infoscreen_server.db import DatabaseError, make_engine
+
+    try:
+        engine = make_engine(config.database_url, hide_parameters=True)
+        try:
+            return work(engine)
+        finally:
+            engine.dispose()
+    except AccountError as error:
+        return _fail(str(error))
+    except DatabaseError as error:
+        return _fail(str(error), EX_UNAVAILABLE)
+    except DBAPIError as error:
+        reason = str(error.orig).partition("\n")[0]
+        return _fail(f"database: {reason} (no tables yet? infoscreen-server migrate)", EX_UNAVAILABLE)
+
+
+def _migrate(config: ServerConfig, options: argparse.Namespace) -> int:
+    from infoscreen_server import db
+
+    def work(engine: "Engine") -> int:
+        back = _is_older(options.to, db.revision(engine))
+        (db.downgrade if back else db.upgrade)(config.database_url, options.to)
+        print(f"the database is at {db.revision(engine) or 'base'}")
+        return 0
+
+    return _on_database(config, work)
+
+
+def _is_older(target: str, current: str | None) -> bool:
+    """Whether the way to `target` goes back."""
+    from alembic.script import ScriptDirectory
+
+    from infoscreen_server.db import MIGRATIONS
+
+    if target == "base" or target.startswith("-"):
+        return True
+    if current is None:
+        return False
+    below = [each.revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions("base", current)][1:]
+    return any(each.startswith(target) for each in below)
+
+
+def _prune(config: ServerConfig, _options: argparse.Namespace) -> int:
+    from infoscreen_server import housekeeping
+
+    def work(engine: "Engine") -> int:
+        print(f"{housekeeping.prune(engine, config, datetime.now(UTC))} rows deleted")
+        return 0
+
+    return _on_database(config, work)
+
+
+# --- accounts ---------------------------------------------------------------------------------------------------------
+
+
+def _password() -> str:
+    """Asked for twice at a terminal, else one line of standard input; never an argument, which all users can see."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    from infoscreen_server.accounts import AccountError
+
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != password:
+        raise AccountError("password: the two differ")
+    return password
+
+
+def _user_add(config: ServerConfig, options: argparse.Namespace) -> int:
+    from infoscreen_server.accounts import add_user
+    from infoscreen_server.models import Role
+
+    def work(engine: "Engine") -> int:
+        add_user(engine, options.name, _password(), Role(options.role), datetime.now(UTC))
+        print(f"user {options.name} added, {options.role}")
+        return 0
+
+    return _on_database(config, work)
+
+
+def _token_add(config: ServerConfig, options: argparse.Namespace) -> int:
+    from infoscreen_server.accounts import add_token
+    from infoscreen_server.models import TokenRole
+
+    def work(engine: "Engine") -> int:
+        now = datetime.now(UTC)
+        expires = None if options.expires_days is None else now + timedelta(days=options.expires_days)
+        client = options.client and options.client.lower()
+        print(add_token(engine, options.name, TokenRole(options.role), now=now, client_uuid=client, expires_at=expires))
+        return 0
+
+    return _on_database(config, work)
+
+
+def _token_list(config: ServerConfig, _options: argparse.Namespace) -> int:
+    from infoscreen_server.accounts import tokens
+
+    def work(engine: "Engine") -> int:
+        for token in tokens(engine):
+            print("\t".join(token))
+        return 0
+
+    return _on_database(config, work)
+
+
+def _token_revoke(config: ServerConfig, options: argparse.Namespace) -> int:
+    from infoscreen_server.accounts import revoke_token
+
+    def work(engine: "Engine") -> int:
+        revoke_token(engine, options.prefix, datetime.now(UTC))
+        print(f"token {options.prefix} revoked")
+        return 0
+
+    return _on_database(config, work)

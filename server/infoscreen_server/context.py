@@ -1,0 +1,54 @@
+"""What every route works with: settings, database, time, the caller, and how to refuse."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from flask import current_app, g
+from sqlalchemy import Engine
+
+from infoscreen_server.accounts import Access, Caller
+from infoscreen_server.config import ServerConfig
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+class Refusal(Exception):  # noqa: N818  # an answer to the caller, not a fault of ours
+    """Ends a request with this status and text, which must not repeat what the caller sent."""
+
+    def __init__(self, status: HTTPStatus, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes work with."""
+
+    config: ServerConfig
+    engine: Engine
+    now: Callable[[], datetime]
+
+
+def parts() -> Parts:
+    found: Parts = current_app.extensions["infoscreen"]
+    return found
+
+
+def access(rule: Access) -> Callable[[View], View]:
+    """Say whom a route is for. A route without it is for nobody."""
+
+    def mark(view: View) -> View:
+        view.__dict__["access"] = rule
+        return view
+
+    return mark
+
+
+def caller() -> Caller:
+    """Who is asking, on a route that is not public."""
+    found: Caller = g.caller
+    return found

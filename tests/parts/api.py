@@ -1,0 +1,48 @@
+"""The web application in this process, on a database with tables, and a token for each role."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from flask.testing import FlaskClient
+from sqlalchemy import Engine
+from werkzeug.test import TestResponse
+
+from infoscreen_server.accounts import add_token
+from infoscreen_server.app import create_app
+from infoscreen_server.config import ServerConfig
+from infoscreen_server.context import Parts
+from infoscreen_server.models import Base, TokenRole
+
+UUID = "0b6c0f5e-94a5-4f0c-9a55-0d9b3f7c2a11"
+OTHER = "11111111-2222-4333-8444-555555555555"
+NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
+
+
+class Api:
+    """`now` is the application's time; tests move it by hand."""
+
+    def __init__(self, database_url: str, **settings: Any) -> None:
+        self.now = NOW
+        self.app = create_app(ServerConfig(database_url=database_url, **settings), lambda: self.now)
+        found: Parts = self.app.extensions["infoscreen"]
+        self.engine: Engine = found.engine
+        Base.metadata.create_all(self.engine)
+        self.client: FlaskClient = self.app.test_client()
+        self.tokens: dict[str, str] = {}
+
+    def token(self, role: TokenRole, client_uuid: str | None = None) -> str:
+        name = f"{role} {client_uuid or ''}".strip()
+        if name not in self.tokens:
+            self.tokens[name] = add_token(self.engine, name, role, now=self.now, client_uuid=client_uuid)
+        return self.tokens[name]
+
+    def get(self, path: str, role: TokenRole = TokenRole.ADMIN, **more: Any) -> TestResponse:
+        return self.client.get(path, headers={"Authorization": f"Bearer {self.token(role)}"}, **more)
+
+    def post(self, uuid: str = UUID, headers: dict[str, str] | None = None, **more: Any) -> TestResponse:
+        """To the HTTP door, as the kiosk itself."""
+        sent = {"Authorization": f"Bearer {self.token(TokenRole.DEVICE, uuid)}"} | (headers or {})
+        return self.client.post(f"/api/ingest/{uuid}/logs", headers=sent, **more)
+
+    def close(self) -> None:
+        self.engine.dispose()
