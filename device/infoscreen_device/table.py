@@ -26,8 +26,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     >>> did_you_mean("zzz", ["url"])
     ''
     """
-    found = difflib.get_close_matches(word.lower()[:80], list(known), n=1, cutoff=0.6)
-    return f" (did you mean {found[0]}?)" if found else ""
+    spelt = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower()[:80], list(spelt), n=1, cutoff=0.6)
+    return f" (did you mean {spelt[found[0]]}?)" if found else ""
 
 
 def text_fault(value: object, limit: int = MAX_TEXT) -> str | None:
