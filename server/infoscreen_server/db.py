@@ -1,0 +1,150 @@
+"""How the server opens its database, and how the schema gets there.
+
+Knows SQLite and PostgreSQL by their differences and nothing of what is kept in them; the tables are in models.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_SECONDS = 30
+"""How long a SQLite connection waits for the one writer; housekeeping's and ingest's transactions are far shorter."""
+MIGRATION_LOCK = 0x1F05C4E1
+"""Key of the PostgreSQL advisory lock that lets one process migrate at a time."""
+
+
+class DatabaseError(Exception):
+    """The database that the settings name cannot be used. The text says why and never repeats a password."""
+
+
+def make_engine(url: str, **options: Any) -> Engine:
+    """An engine for a DATABASE_URL. Connects to nothing yet.
+
+    A plain connection reads; `writing` opens one that writes. Raises DatabaseError for a URL that cannot work.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise DatabaseError("DATABASE_URL: expected sqlite:////path or postgresql://user@host/name") from None
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return _sqlite(parsed, options)
+    if backend != "postgresql":
+        raise DatabaseError(f"DATABASE_URL: {backend} is not supported, use sqlite or postgresql")
+    arguments = {"options": "-c timezone=UTC", "connect_timeout": 5, "application_name": "infoscreen-server"}
+    return create_engine(parsed.set(drivername="postgresql+psycopg"), connect_args=arguments, **options)
+
+
+def _sqlite(url: URL, options: dict[str, Any]) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise DatabaseError("DATABASE_URL: SQLite needs a file, sqlite:////path, that all processes can open")
+    path = Path(url.database)
+    if not path.parent.is_dir():
+        raise DatabaseError(f"DATABASE_URL: the folder {path.parent} does not exist; create it, or name another path")
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, **options)
+
+    @event.listens_for(engine, "do_connect")
+    def create_private(_dialect: object, _record: object, _args: object, _kwargs: object) -> None:
+        # The file holds password hashes: not for everyone. SQLite gives its side files the same mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o640))
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: sqlite3.Connection, _record: object) -> None:
+        # sqlite3 would begin and commit on its own account; `begin` below does it instead.
+        connection.isolation_level = None
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A writer takes its lock at once: one that only later turned from reader to writer could be refused.
+        writer = connection.get_execution_options().get("writing")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+    return engine
+
+
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "cache_size=-16000",
+    "temp_store=MEMORY",
+    # Longer runs of the log between checkpoints: fewer pages are written twice during a replay.
+    "wal_autocheckpoint=4000",
+    "journal_size_limit=67108864",
+)
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction that writes: committed at the end of the block, rolled back if it raises."""
+    with engine.connect() as connection:
+        connection.execution_options(writing=True)
+        with connection.begin():
+            yield connection
+
+
+def is_sqlite(bind: Engine | Connection) -> bool:
+    return bind.dialect.name == "sqlite"
+
+
+# --- schema -----------------------------------------------------------------------------------------------------------
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the schema up to a revision: all of it or nothing. A second process that does the same waits its turn.
+
+    Raises DatabaseError for an unknown revision or an unusable URL.
+    """
+    _migrate(url, "upgrade", revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Take the schema back to a revision, `base` for an empty database. What newer tables held is gone."""
+    _migrate(url, "downgrade", revision)
+
+
+def _migrate(url: str, verb: str, revision: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    engine = make_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    try:
+        with writing(engine) as connection:
+            if not is_sqlite(connection):
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            config.attributes["connection"] = connection
+            getattr(command, verb)(config, revision)
+    except CommandError as error:
+        raise DatabaseError(f"migrate: {error}") from None
+    finally:
+        engine.dispose()
+
+
+def revision(engine: Engine) -> str | None:
+    """The revision that the database is at; None where it is empty."""
+    from alembic.runtime.migration import MigrationContext
+
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head() -> str:
+    """The revision that this version of the server needs."""
+    from alembic.script import ScriptDirectory
+
+    found = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+    assert found is not None
+    return found

@@ -1,0 +1,1 @@
+"""The schema's history, driven by db.upgrade and db.downgrade. A revision that was released never changes."""

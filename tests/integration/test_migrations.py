@@ -1,0 +1,162 @@
+"""The schema's history on both databases: up, down, with data in it, and by two processes at once."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import CheckConstraint, inspect, select, text
+from sqlalchemy.orm import Session
+
+from infoscreen_server import db
+from infoscreen_server.models import Base, Client, ClientLog, Counter, CounterMark, Daily, Gap, Lane, User, UtcTime
+from infoscreen_shared.messages import LogLevel
+
+UUID = "0b6c0f5e-94a5-4f0c-9a55-0d9b3f7c2a11"
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+def tables(url: str) -> set[str]:
+    engine = db.make_engine(url)
+    try:
+        return set(inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+
+
+def constraints(url: str) -> dict[str, set[str | None]]:
+    engine = db.make_engine(url)
+    try:
+        return {
+            table: {each["name"] for each in inspect(engine).get_check_constraints(table)}
+            for table in Base.metadata.tables
+        }
+    finally:
+        engine.dispose()
+
+
+def fill(url: str) -> None:
+    engine = db.make_engine(url)
+    with db.writing(engine) as connection, Session(connection) as session:
+        session.add(Client(uuid=UUID, registered_at=NOW, online=True))
+        session.flush()
+        lane = Lane(client_uuid=UUID, epoch="e", level=LogLevel.INFO, first_seen=NOW, last_seen=NOW, cursor=3, gap=3)
+        session.add(lane)
+        session.flush()
+        session.add_all(
+            [
+                Gap(lane_id=lane.id, first=1, last=3, recorded_at=NOW),
+                ClientLog(client_uuid=UUID, timestamp=NOW, received_at=NOW, level=LogLevel.WARN, message="kept"),
+                Counter(client_uuid=UUID, warn=1),
+                Daily(client_uuid=UUID, day=NOW.date(), level=LogLevel.WARN, n=1),
+                User(name="ada", password_hash="x", role="admin", created_at=NOW),
+            ]
+        )
+        session.flush()
+    engine.dispose()
+
+
+def messages(url: str) -> list[tuple[str, datetime, LogLevel]]:
+    engine = db.make_engine(url)
+    with engine.connect() as connection:
+        rows = connection.execute(select(ClientLog.message, ClientLog.timestamp, ClientLog.level)).all()
+    engine.dispose()
+    return [tuple(row) for row in rows]
+
+
+def test_the_models_equal_the_newest_schema(database_url: str) -> None:
+    db.upgrade(database_url)
+    engine = db.make_engine(database_url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    assert db.revision(engine) == db.head()
+    engine.dispose()
+    # Alembic does not compare CHECK constraints.
+    expected: dict[str, set[str | None]] = {
+        name: {str(each.name) for each in table.constraints if isinstance(each, CheckConstraint)}
+        for name, table in Base.metadata.tables.items()
+    }
+    assert constraints(database_url) == expected
+
+
+def test_down_one_and_up_again_keeps_the_fleet(database_url: str) -> None:
+    db.upgrade(database_url)
+    fill(database_url)
+    db.downgrade(database_url, "0001")
+    assert "users" not in tables(database_url)
+    assert messages(database_url) == [("kept", NOW, LogLevel.WARN)]
+    db.upgrade(database_url)
+    assert {"users", "tokens"} <= tables(database_url)
+    assert messages(database_url) == [("kept", NOW, LogLevel.WARN)]
+
+
+def test_down_to_nothing_and_up_again_with_data_in_it(database_url: str) -> None:
+    db.upgrade(database_url)
+    fill(database_url)
+    db.downgrade(database_url, "base")
+    assert tables(database_url) == {"alembic_version"}
+    db.upgrade(database_url)
+    assert messages(database_url) == []
+    engine = db.make_engine(database_url)
+    with engine.connect() as connection:
+        mark = connection.execute(select(CounterMark.counted_out_to)).scalar_one()
+    engine.dispose()
+    assert mark.tzinfo is not None
+
+
+def test_two_processes_may_migrate_at_once(database_url: str) -> None:
+    program = "import sys; from infoscreen_server import db; db.upgrade(sys.argv[1])"
+    running = [subprocess.Popen([sys.executable, "-c", program, database_url]) for _ in range(3)]
+    assert [process.wait(60) for process in running] == [0, 0, 0]
+    assert "tokens" in tables(database_url)
+
+
+def test_a_failed_migration_leaves_nothing_behind(database_url: str) -> None:
+    engine = db.make_engine(database_url)
+    with db.writing(engine) as connection:
+        connection.execute(text("CREATE TABLE daily (in_the_way integer)"))
+    engine.dispose()
+    with pytest.raises(Exception, match="daily"):
+        db.upgrade(database_url)
+    assert tables(database_url) == {"daily"}
+
+
+def test_wrong_urls_say_what_to_mend(tmp_path: Path) -> None:
+    for url, words in (
+        (f"sqlite:///{tmp_path}/missing/server.db", "does not exist"),
+        ("sqlite://", "needs a file"),
+        ("mysql://root:secret@localhost/x", "not supported"),
+        ("no url", "expected sqlite"),
+    ):
+        with pytest.raises(db.DatabaseError, match=words) as caught:
+            db.make_engine(url)
+        assert "secret" not in str(caught.value)
+
+
+def test_an_unknown_revision_is_named(database_url: str) -> None:
+    with pytest.raises(db.DatabaseError, match="9999"):
+        db.upgrade(database_url, "9999")
+
+
+def test_the_sqlite_file_is_not_for_everyone(tmp_path: Path) -> None:
+    db.upgrade(f"sqlite:///{tmp_path}/server.db")
+    assert (tmp_path / "server.db").stat().st_mode & 0o007 == 0
+
+
+def test_sqlite_is_set_up_to_lose_nothing(tmp_path: Path) -> None:
+    engine = db.make_engine(f"sqlite:///{tmp_path}/server.db")
+    with engine.connect() as connection:
+        found = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
+    engine.dispose()
+    assert found == ["wal", 2]
+
+
+def test_a_time_without_a_zone_is_refused() -> None:
+    engine = db.make_engine("postgresql://nobody@localhost/none")
+    with pytest.raises(ValueError, match="zone"):
+        UtcTime().process_bind_param(datetime(2026, 1, 2), engine.dialect)  # noqa: DTZ001 - the point of the test
+    engine.dispose()
