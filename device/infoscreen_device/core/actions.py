@@ -1,4 +1,4 @@
-"""What the rules see (`Observation`) and what they ask for (`Action`). Data only; agent.py makes one and does the other."""
+"""What the rules see (`Observation`) and what they ask for (`Action`). Data only; agent.py is between."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,8 @@ class Observation:
     stopped: bool = False
     """It lives but was stopped by a signal."""
     gone: bool = False
-    """The process number that was registered belongs to no living process, and none was found by name."""
+    """Nothing is to be waited for: the process that was registered lives no more and none was found by name, or nobody
+    but the watchdog is going to start this player."""
     command: CommandEnd | None = None
     jitter: float = 0.0
     """Chance, from 0 to below 1."""

@@ -179,6 +179,8 @@ def _starting(state: State, seen: Observation, now: float, policy: RestartPolicy
     if not seen.gone and now < state.since + policy.start_timeout_s:
         return state, ()
     assert state.expectation is not None
+    if seen.gone and starts_itself(state.expectation) and not state.budget.streak and _can_restart(state, seen):
+        return _first_start(state, now, policy)
     why = "its process is gone" if seen.gone else f"not seen within {policy.start_timeout_s:g} s"
     text = f"{state.expectation.process} is missing: {why}"
     missing = Emit(Draft(LogLevel.ERROR, "player.missing", text, about(state.expectation)))
@@ -315,6 +317,20 @@ def _restart(state: State, now: float, policy: RestartPolicy) -> Step:
     return after, (StartRestart(state.expectation, number), Emit(draft))
 
 
+def _first_start(state: State, now: float, policy: RestartPolicy) -> Step:
+    """The configuration's own player at boot: that it does not run yet is no incident and costs no restart."""
+    assert state.expectation is not None
+    text = f"Starting {state.expectation.process}"
+    draft = Draft(LogLevel.INFO, "player.restarting", text, about(state.expectation) | {"restart": 0})
+    after = replace(state, phase=Phase.RESTARTING, since=now, due=now + policy.command_timeout_s, command_done=False)
+    return after, (StartRestart(state.expectation, 0), Emit(draft))
+
+
+def starts_itself(expectation: Expectation) -> bool:
+    """Nobody but the watchdog starts this player: a [player] section with a command."""
+    return expectation.source == "config" and expectation.restart.way is Way.ARGV
+
+
 def _restart_failed(state: State, seen: Observation, now: float, policy: RestartPolicy, why: str) -> Step:
     assert state.expectation is not None
     text = f"Restart of {state.expectation.process} failed: {why}"
@@ -406,7 +422,7 @@ def _acts(actions: tuple[Action, ...]) -> bool:
     return any(isinstance(action, StartRestart) for action in actions)
 
 
-# --- what is told ------------------------------------------------------------------------------------------------------
+# --- what is told -----------------------------------------------------------------------------------------------------
 
 
 _STATUS = {
