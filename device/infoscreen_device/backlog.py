@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from infoscreen_device.core.model import Draft
 from infoscreen_device.lanes import Lane
-from infoscreen_device.outbox import LEVELS, Epoch, Extent, Outbox, OutboxDamaged, Segment
+from infoscreen_device.outbox import LEVELS, Epoch, Extent, Outbox, OutboxDamaged, Segment, blames_disk
 from infoscreen_device.records import Stamp, correct, moved, number, renumbered
-from infoscreen_device.salvage import salvage, set_aside
+from infoscreen_device.salvage import salvage, set_aside, wal_commits
 from infoscreen_device.settings import OutboxConfig
 from infoscreen_shared.messages import (
     MAX_BATCH_BYTES,
@@ -91,8 +91,8 @@ class Backlog:
         self._retry_s = RETRY_FIRST_S
         self._damage = ""
         self.was_unclean = False
-        self._open(opened.boottime)
         self._begin_epoch(self.current)
+        self._open(opened.boottime)
 
     # --- accepting ----------------------------------------------------------------------------------------------------
 
@@ -154,10 +154,8 @@ class Backlog:
             return
         try:
             self._write(self._file, now)
-        except sqlite3.OperationalError as error:
-            self._cannot_write(error, now)
-        except sqlite3.DatabaseError as error:
-            self._rescue(error, now)
+        except sqlite3.Error as error:
+            self._failed(error, now)
 
     def _write(self, file: Outbox, now: float) -> None:
         lanes = [lane for lane in self.lanes.values() if lane.tail]
@@ -224,18 +222,34 @@ class Backlog:
 
     def _open(self, now: float) -> None:
         try:
+            commits = wal_commits(self.path)
             self._file = Outbox(self.path, self.config.max_bytes)
             self.was_unclean |= self._file.was_unclean
+            self._account_for_wal(self._file, commits, now)
+            rescued = self._aside is not None
             if self._aside is not None:
                 self._carry_over(self._file, self._aside, now)
-            self._adopt(self._file)
-        except sqlite3.OperationalError as error:
+            self._adopt(self._file, rescued=rescued)
+        except sqlite3.Error as error:
             self._close_file()
-            self._cannot_write(error, now)
-        except sqlite3.DatabaseError as error:
-            self._rescue(error, now)
+            self._failed(error, now)
 
-    def _adopt(self, file: Outbox) -> None:
+    def _account_for_wal(self, file: Outbox, commits: list[int], now: float) -> None:
+        """Say so if damage in the WAL cost commits that were on disk.
+
+        One unusable commit at the end is what a power cut leaves, and was never promised. But each commit is synced
+        before the next begins: two of them behind a bad frame prove that the first had been whole.
+        """
+        if len(commits) < 2:
+            return
+        valid = file.valid_frames()
+        lost = sum(number > valid for number in commits)
+        if lost < 2:
+            return
+        context = {"error": "the write-ahead log is damaged", "commits_lost": lost, "lanes": []}
+        self._tell(LogLevel.ERROR, "outbox.damaged", f"Damage cost the last {lost} commits of the outbox", context, now)
+
+    def _adopt(self, file: Outbox, *, rescued: bool) -> None:
         """Take up what earlier openings left, oldest first; what is known already stays as it is."""
         known = self.epochs
         self._stored = {epoch.epoch: epoch for epoch in file.epochs()}
@@ -245,7 +259,7 @@ class Backlog:
             for level in LEVELS:
                 extent = extents.get((name, level), Extent(name, level, 0, 1))
                 last = extent.next - 1
-                lane = Lane(name, level, extent.base, extent.next, last, extent.base)
+                lane = Lane(name, level, extent.base, extent.next, last, extent.base, holed=rescued)
                 self.lanes.setdefault((name, level), lane).read_id = 0
 
     def _begin_epoch(self, epoch: Epoch) -> None:
@@ -253,7 +267,10 @@ class Backlog:
         self.epochs[epoch.epoch] = epoch
         self.lanes |= {(epoch.epoch, level): Lane(epoch.epoch, level) for level in LEVELS}
 
-    def _cannot_write(self, error: sqlite3.Error, now: float) -> None:
+    def _failed(self, error: sqlite3.Error, now: float) -> None:
+        self._cannot_write(error, now) if blames_disk(error) else self._rescue(error, now)
+
+    def _cannot_write(self, error: Exception, now: float) -> None:
         """The disk is to blame: go on in memory and try again later.
 
         A full disk can still be read, so the connection stays; after anything else a new one is made.
@@ -275,13 +292,13 @@ class Backlog:
         old = self.current
         return Epoch(secrets.token_hex(8), old.boot_id, old.anchor, old.shift)
 
-    def _rescue(self, error: sqlite3.DatabaseError, now: float) -> None:
+    def _rescue(self, error: sqlite3.Error, now: float) -> None:
         """The file is damaged: set it aside, save what is whole, go on with a new one."""
         self._close_file()
         try:
             self._aside = set_aside(self.path)
         except OSError as second:
-            self._cannot_write(sqlite3.OperationalError(str(second)), now)
+            self._cannot_write(second, now)
             return
         self._damage = str(error)
         self._open(now)
@@ -301,6 +318,8 @@ class Backlog:
             file.rollback()
             raise
         self._aside = None
+        for lane in self.lanes.values():
+            lane.holed = True
         lanes = saved.account()
         context: dict[str, object] = {"error": self._damage, "set_aside": str(aside), "lanes": lanes}
         saved_records = sum(segment.n for segment in saved.segments)
@@ -348,12 +367,9 @@ class Backlog:
                 self._file.delete_settled(oldest.epoch, oldest.level, oldest.last)
                 dropped.append(self._dropped(oldest))
             self._file.commit()
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             self._file.rollback()
-            self._cannot_write(error, now)
-            return
-        except sqlite3.DatabaseError as error:
-            self._rescue(error, now)
+            self._failed(error, now)
             return
         for run in dropped:
             self.lanes[run.epoch, run.level].settle(run.last)
@@ -466,10 +482,8 @@ class Backlog:
             return []
         try:
             return self._read(self._file, lane)
-        except sqlite3.OperationalError as error:
-            self._cannot_write(error, now)
-        except sqlite3.DatabaseError as error:
-            self._rescue(error, now)
+        except sqlite3.Error as error:
+            self._failed(error, now)
         return []
 
     def _read(self, file: Outbox, lane: Lane) -> list[bytes]:
@@ -497,7 +511,12 @@ class Backlog:
         return next(file.read(lane.epoch, lane.level, lane.sent, 0), None) is not None
 
     def _pass_hole(self, lane: Lane, up_to: int) -> bool:
-        """Records that damage took: they are declared gone (by `base`) once nothing before them is on its way."""
+        """Records that are gone: `base` declares it, once nothing before them is on its way.
+
+        A hole that nobody has accounted for yet is damage that no check sum shows (a row under a wrong number).
+        """
+        if not lane.holed:
+            raise OutboxDamaged(f"{lane.level} {lane.sent + 1} to {up_to} are missing")
         if lane.base < lane.sent:
             return False
         lane.settle(up_to)
@@ -537,10 +556,8 @@ class Backlog:
     def _reborn(self, now: float) -> None:
         try:
             self._rebirth(now)
-        except sqlite3.OperationalError as error:
-            self._cannot_write(error, now)
-        except sqlite3.DatabaseError as error:
-            self._rescue(error, now)
+        except sqlite3.Error as error:
+            self._failed(error, now)
 
     def _rebirth(self, now: float) -> None:
         """The server knows numbers of ours that we never gave (a machine resumed from a snapshot): take new ones."""

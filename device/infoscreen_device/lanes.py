@@ -42,6 +42,8 @@ class Lane:
     """The server's own word on its cursor; below `base` where a loss is not yet declared to it."""
     read_id: int = 0
     """The outbox row up to which this lane was read for sending; 0 after a go-back."""
+    holed: bool = False
+    """Numbers may be missing between those on disk, and that has been said."""
     tail: deque[tuple[bytes, float]] = field(default_factory=deque)
     """Records that are in memory only, with their wall time as seconds since 1970."""
     tail_bytes: int = 0
@@ -99,7 +101,9 @@ class Lane:
         self.flushed += 1
         if self.base == self.flushed - 1:
             self.settle(self.flushed)
-        elif not self.tail:
+        else:
+            self.holed = True
+        if not self.tail:
             self.flush_at = None
         self.sent = max(self.sent, self.base)
         return born

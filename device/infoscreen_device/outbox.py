@@ -11,7 +11,7 @@ and no memory map keep clear of SQLite's WAL-reset bug (fixed in 3.51.3; Debian 
 
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,13 @@ ROW_OVERHEAD = 80
 
 _SCHEMA = (
     "CREATE TABLE epochs (id INTEGER PRIMARY KEY, epoch TEXT NOT NULL UNIQUE, boot_id TEXT NOT NULL,"
-    " anchor REAL NOT NULL, shift REAL)",
+    " anchor REAL NOT NULL, shift REAL) STRICT",
     "CREATE TABLE segments (id INTEGER PRIMARY KEY, epoch TEXT NOT NULL, level INTEGER NOT NULL,"
     " first INTEGER NOT NULL, n INTEGER NOT NULL, born REAL NOT NULL, unsynced INTEGER NOT NULL,"
-    " crc INTEGER NOT NULL, body BLOB NOT NULL)",
+    " crc INTEGER NOT NULL, body BLOB NOT NULL) STRICT",
     "CREATE TABLE lanes (epoch TEXT NOT NULL, level INTEGER NOT NULL, base INTEGER NOT NULL, next INTEGER NOT NULL,"
-    " PRIMARY KEY (epoch, level)) WITHOUT ROWID",
-    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    " PRIMARY KEY (epoch, level)) WITHOUT ROWID, STRICT",
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT",
 )
 
 LEVELS = tuple(LogLevel)
@@ -49,6 +49,16 @@ _COMPRESSION = 6
 
 class OutboxDamaged(sqlite3.DatabaseError):
     """The file cannot be trusted any more; set it aside."""
+
+
+_DISK_ERRORS = frozenset({3, 5, 6, 7, 8, 10, 13, 14})
+"""PERM, BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN (sqlite3.h, result codes)."""
+
+
+def blames_disk(error: sqlite3.Error) -> bool:
+    """True if the error may pass by itself; False if the content of the file is to blame."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)  # none: Python could not decode what it read
+    return isinstance(error, sqlite3.OperationalError) and code is not None and code & 0xFF in _DISK_ERRORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +100,11 @@ class Extent:
 
 
 class Outbox:
-    """An open outbox file. Every method may raise sqlite3.Error: OperationalError where the disk is to blame."""
+    """An open outbox file. Every method may raise sqlite3.Error; `blames_disk` tells the two kinds apart."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.path = path
+        _check_header(path)
         self.was_unclean = path.with_name(path.name + "-wal").exists()
         self._db = sqlite3.connect(path, isolation_level=None, timeout=2.0)
         try:
@@ -104,15 +115,22 @@ class Outbox:
         self.bytes = self._one("SELECT coalesce(sum(length(body)), 0) + count(*) * ? FROM segments", ROW_OVERHEAD)
 
     def _open(self, max_bytes: int) -> None:
-        run = self._db.execute
+        run = self._run
+        # EXTRA is FULL, and syncs the folder too: else the journal of the file's first moment could come back after a
+        # power cut and undo what was committed since.
+        run("PRAGMA synchronous = EXTRA")
         run(f"PRAGMA page_size = {PAGE_SIZE}")
         fresh = self._one("SELECT count(*) FROM sqlite_schema") == 0
         if not fresh:
             if self._one("PRAGMA application_id") != APPLICATION_ID or self._one("PRAGMA user_version") != FORMAT:
                 raise OutboxDamaged("not an outbox of this version")
-            if self.was_unclean and self._one("PRAGMA quick_check(1)") != "ok":
+            # Takes as long as reading the backlog once; STRICT tables let it check the types of all values as well.
+            if self._one("PRAGMA quick_check(1)") != "ok":
                 raise OutboxDamaged("quick_check found damage")
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = OFF", "cell_size_check = ON"):
+            orphans = "SELECT count(*) FROM {} WHERE epoch NOT IN (SELECT epoch FROM epochs)"
+            if self._one(orphans.format("segments")) or self._one(orphans.format("lanes")):
+                raise OutboxDamaged("records of an opening that is not listed")
+        for pragma in ("journal_mode = WAL", "secure_delete = OFF", "cell_size_check = ON"):
             run(f"PRAGMA {pragma}")
         run(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         run(f"PRAGMA max_page_count = {max_bytes * 5 // 4 // PAGE_SIZE + 64}")
@@ -120,35 +138,50 @@ class Outbox:
             self._create()
 
     def _create(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
+        self._run("BEGIN IMMEDIATE")
         for statement in _SCHEMA:
-            self._db.execute(statement)
-        self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        self._db.execute(f"PRAGMA user_version = {FORMAT}")
-        self._db.execute("COMMIT")
+            self._run(statement)
+        self._run(f"PRAGMA application_id = {APPLICATION_ID}")
+        self._run(f"PRAGMA user_version = {FORMAT}")
+        self._run("COMMIT")
+
+    def _run(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        return list(self._rows(sql, values))
+
+    def _rows(self, sql: str, values: Sequence[object] = ()) -> Iterator[Any]:
+        try:
+            yield from self._db.execute(sql, values)
+        except (UnicodeDecodeError, OverflowError) as error:
+            # Python cannot even tell the error or the value: both quote a schema or a row that is garbage.
+            raise OutboxDamaged(str(error)) from error
 
     def _one(self, sql: str, *values: object) -> Any:
-        return self._db.execute(sql, values).fetchone()[0]
+        return self._run(sql, values)[0][0]
 
     def close(self) -> None:
         self._db.close()
 
+    def valid_frames(self) -> int:
+        """How many frames of the WAL SQLite found to be good; it ignores all behind the first bad one."""
+        frames: int = self._run("PRAGMA wal_checkpoint(PASSIVE)")[0][1]
+        return frames
+
     # --- writing: all of one commit between begin and commit ----------------------------------------------------------
 
     def begin(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
+        self._run("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        self._db.execute("COMMIT")
+        self._run("COMMIT")
 
     def rollback(self) -> None:
         """Undo an open transaction; harmless where SQLite has done it already."""
         if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+            self._run("ROLLBACK")
 
     def put_epoch(self, epoch: Epoch) -> None:
         """Store an opening, or the shift that has been decided for it."""
-        self._db.execute(
+        self._run(
             "INSERT INTO epochs (epoch, boot_id, anchor, shift) VALUES (?1, ?2, ?3, ?4)"
             " ON CONFLICT DO UPDATE SET shift = ?4",
             (epoch.epoch, epoch.boot_id, epoch.anchor, epoch.shift),
@@ -159,11 +192,11 @@ class Outbox:
         body = zlib.compress(b"\n".join(segment.records), _COMPRESSION)
         level = LEVELS.index(segment.level)
         crc = _crc(segment.epoch, level, segment.first, segment.n, body)
-        self._db.execute(
+        self._run(
             _INSERT,
             (segment.epoch, level, segment.first, segment.n, segment.born, segment.unsynced, crc, body),
         )
-        self._db.execute(
+        self._run(
             "INSERT INTO lanes VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET next = max(next, ?4)",
             (segment.epoch, level, segment.first - 1, segment.last + 1),
         )
@@ -177,38 +210,36 @@ class Outbox:
         values = (epoch, LEVELS.index(level), base)
         gone = self._one(f"SELECT coalesce(sum(length(body) + {ROW_OVERHEAD}), 0) FROM segments WHERE {lane}", *values)  # noqa: S608
         if gone:
-            self._db.execute(f"DELETE FROM segments WHERE {lane}", values)  # noqa: S608
+            self._run(f"DELETE FROM segments WHERE {lane}", values)  # noqa: S608
             self.bytes -= gone
         ledger = "UPDATE lanes SET base = ?3 WHERE epoch = ?1 AND level = ?2 AND base < ?3"
-        self._db.execute(ledger, values)
+        self._run(ledger, values)
 
     def put_extent(self, extent: Extent) -> None:
         """Carry a lane's ledger over into a new file."""
         values = (extent.epoch, LEVELS.index(extent.level), extent.base, extent.next)
-        self._db.execute("INSERT OR REPLACE INTO lanes VALUES (?, ?, ?, ?)", values)
+        self._run("INSERT OR REPLACE INTO lanes VALUES (?, ?, ?, ?)", values)
 
     def forget_epoch(self, epoch: str) -> None:
         """Drop an earlier opening of which nothing is held any more."""
         for table in ("segments", "lanes", "epochs"):
-            self._db.execute(f"DELETE FROM {table} WHERE epoch = ?", (epoch,))  # noqa: S608
+            self._run(f"DELETE FROM {table} WHERE epoch = ?", (epoch,))  # noqa: S608
 
     def set_meta(self, name: str, value: str) -> None:
-        self._db.execute("INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2", (name, value))
+        self._run("INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2", (name, value))
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def meta(self, name: str) -> str | None:
-        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return None if row is None else row[0]
+        rows = self._run("SELECT value FROM meta WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
 
     def epochs(self) -> list[Epoch]:
         """All openings that left records, oldest first."""
-        return [
-            Epoch(*row) for row in self._db.execute("SELECT id, epoch, boot_id, anchor, shift FROM epochs ORDER BY id")
-        ]
+        return [Epoch(*row) for row in self._run("SELECT epoch, boot_id, anchor, shift FROM epochs ORDER BY id")]
 
     def extents(self) -> list[Extent]:
-        rows = self._db.execute("SELECT epoch, level, base, next FROM lanes")
+        rows = self._run("SELECT epoch, level, base, next FROM lanes")
         return [Extent(epoch, LEVELS[level], base, upcoming) for epoch, level, base, upcoming in rows]
 
     def read(self, epoch: str, level: LogLevel, after: int, after_id: int) -> Iterator[Segment | int]:
@@ -216,7 +247,7 @@ class Outbox:
 
         In place of one whose check sum is wrong: its row id.
         """
-        rows = self._db.execute(
+        rows = self._rows(
             f"{_SELECT} WHERE id >= ? AND epoch = ? AND level = ? AND first + n - 1 > ? ORDER BY id",
             (after_id, epoch, LEVELS.index(level), after),
         )
@@ -225,13 +256,37 @@ class Outbox:
 
     def drop(self, row_id: int) -> None:
         """A segment that cannot be read."""
-        self._db.execute("DELETE FROM segments WHERE id = ?", (row_id,))
+        self._run("DELETE FROM segments WHERE id = ?", (row_id,))
 
     def oldest(self, level: LogLevel | None = None) -> Segment | int | None:
         """The segment written first (of this level, if given); its row id if it cannot be read."""
         where, values = ("", ()) if level is None else (" WHERE level = ?", (LEVELS.index(level),))
-        row = self._db.execute(f"{_SELECT}{where} ORDER BY id LIMIT 1", values).fetchone()
-        return None if row is None else parse_segment(row) or int(row[0])
+        rows = self._run(f"{_SELECT}{where} ORDER BY id LIMIT 1", values)
+        return (parse_segment(rows[0]) or int(rows[0][0])) if rows else None
+
+
+def _disk_error(error: OSError) -> sqlite3.OperationalError:
+    translated = sqlite3.OperationalError(f"unable to open the outbox: {error.strerror}")
+    translated.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    return translated
+
+
+def _check_header(path: Path) -> None:
+    """Raises OutboxDamaged if the header's first 24 bytes are not ours (SQLite file format 1.3).
+
+    SQLite itself takes some damage there for a wish: with another "write version" it opens the file read-only.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(24)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _disk_error(error) from error
+    versions = header[18:20]
+    expected = b"SQLite format 3\0" + PAGE_SIZE.to_bytes(2, "big") + versions + bytes([0, 64, 32, 32])
+    if header and (header != expected or versions not in (b"\1\1", b"\2\2")):
+        raise OutboxDamaged("the file's header is not an outbox's")
 
 
 def _crc(epoch: str, level: int, first: int, n: int, body: bytes) -> int:

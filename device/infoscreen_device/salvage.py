@@ -4,6 +4,7 @@ Reading only, from the outbox's format; that the agent goes on with a new file i
 """
 
 import sqlite3
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,41 @@ def salvage(path: Path) -> Salvage:
     return saved
 
 
+def wal_commits(path: Path) -> list[int]:
+    """The numbers (from 1) of the frames in the WAL that end a commit, be their check sums right or not.
+
+    SQLite file format, section 4: a header of 32 bytes, then frames of 24 bytes and a page; the salts in both say which
+    generation of the WAL they belong to.
+    """
+    try:
+        raw = path.with_name(path.name + "-wal").read_bytes()
+    except OSError:
+        return []
+    headers = [raw[at : at + 24] for at in range(32, len(raw) - 24 - PAGE_SIZE + 1, 24 + PAGE_SIZE)]
+    if not headers:
+        return []
+    salts = raw[16:24] if _wal_header_is_whole(raw[:32]) else headers[0][8:16]
+    return [number for number, header in enumerate(headers, 1) if header[8:16] == salts and any(header[4:8])]
+
+
+def _wal_header_is_whole(header: bytes) -> bool:
+    """The WAL's own check sum over its header (SQLite file format, section 4.2)."""
+    order = ">" if header[3] & 1 else "<"
+    words = struct.unpack(f"{order}6I", header[:24])
+    first = second = 0
+    for one, two in zip(words[::2], words[1::2], strict=True):
+        first = (first + one + second) & 0xFFFFFFFF
+        second = (second + two + first) & 0xFFFFFFFF
+    return (first, second) == struct.unpack(">2I", header[24:32])
+
+
 def _salvage_rows(path: Path) -> Salvage:
     saved = Salvage([], [], {})
     try:
         db = sqlite3.connect(path, isolation_level=None, timeout=2.0)
     except sqlite3.Error:
         return saved
+    db.text_factory = lambda raw: raw.decode("utf-8", "replace")
     try:
         epochs = _rows_both_ways(db, "SELECT id, epoch, boot_id, anchor, shift FROM epochs", "id")
         saved.epochs = [Epoch(*row[1:]) for row in sorted(epochs) if _plausible(row)]
