@@ -36,6 +36,8 @@ class Story:
         wait(lambda: self._position(pid) > 0, "mpv shows the video")
         wait(lambda: self._status()["broker"]["connected"], "the agent reaches the broker")
         self._screen.step("player", f"mpv plays the video, pid {pid}")
+        # The agent's own start of the player counts as a restart until the player has proved stable.
+        wait(lambda: self._status()["restarts"]["used"] == 0, "the player counts as stable")
         return pid
 
     def _the_player_is_killed(self, pid: int) -> None:
