@@ -122,7 +122,7 @@ class Watchdog:
                 connection.sendall(line)
                 answer = next(_lines(connection, deadline), None)
         except OSError as error:
-            raise WatchdogAwayError(f"{self._path}: {error.strerror or 'no answer in time'}") from None
+            raise WatchdogAwayError(f"{self._path}: {error.strerror or 'no answer in time'}") from error
         if answer is None:
             raise WatchdogAwayError(f"{self._path}: hung up without an answer")
         if answer.get("ok") is not True:

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from infoscreen_device.core.model import Expectation, Way
 from infoscreen_device.core.policy import STEPS, RestartPolicy
@@ -41,11 +41,12 @@ __all__ = [
     "ControlConfig",
     "HttpConfig",
     "OutboxConfig",
+    "Places",
     "ReportConfig",
     "RestartPolicy",
     "config_from",
-    "control_socket",
     "load_config",
+    "places",
 ]
 
 DEFAULT_PATH = Path("/etc/infoscreen-watchdog/config.toml")
@@ -76,14 +77,23 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     return config_from(_document(path), environ)
 
 
-def control_socket(path: Path | None) -> Path:
-    """Where the agent listens, for those who only talk to it: they may be unable to read its secrets, or its file."""
+class Places(NamedTuple):
+    socket: Path
+    state_dir: Path
+
+
+def places(path: Path | None) -> Places:
+    """Where the agent listens and keeps its files, for commands that need no more of the settings than that.
+
+    Never fails: who only talks to the agent may be unable to read its secrets, or its file.
+    """
     try:
-        table = _document(path).get("control")
+        document = _document(path)
     except ConfigError:
-        table = None
-    found = Table(table if isinstance(table, dict) else {}, []).path("socket")
-    return found or DEFAULTS.control.socket
+        document = {}
+    control = document.get("control")
+    socket = Table(control if isinstance(control, dict) else {}, []).path("socket", DEFAULTS.control.socket)
+    return Places(socket, Table(document, []).path("state_dir", DEFAULTS.state_dir))
 
 
 def _document(path: Path | None) -> dict[str, Any]:

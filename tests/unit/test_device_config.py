@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infoscreen_device import config as module
-from infoscreen_device.config import Config, ConfigError, config_from, control_socket, load_config
+from infoscreen_device.config import Config, ConfigError, Places, config_from, load_config, places
 from infoscreen_device.core.model import Restart, Way
 from infoscreen_shared.messages import EventType, LogLevel
 
@@ -260,13 +260,16 @@ def test_a_named_file_must_exist_the_default_one_need_not(tmp_path: Path, monkey
     assert load_config(None, {}).enabled is False
 
 
-def test_the_socket_is_found_by_those_who_may_not_read_the_rest(tmp_path: Path) -> None:
+def test_the_places_are_found_by_those_who_may_not_read_the_rest(tmp_path: Path) -> None:
+    default = Places(Config().control.socket, Config().state_dir)
     path = tmp_path / "config.toml"
-    path.write_text('enabled = 3\nbroker.password_file = "/none"\ncontrol.socket = "/run/x.sock"')
-    assert control_socket(path) == Path("/run/x.sock")
+    path.write_text('state_dir = "/srv"\nenabled = 3\nbroker.password_file = "/none"\ncontrol.socket = "/run/x.sock"')
+    assert places(path) == Places(Path("/run/x.sock"), Path("/srv"))
+    path.write_text("control = 3")
+    assert places(path) == default
     path.write_text("broken")
-    assert control_socket(path) == Config().control.socket
-    assert control_socket(tmp_path / "none") == Config().control.socket
+    assert places(path) == default
+    assert places(tmp_path / "none") == default
 
 
 KNOWN = {
