@@ -5,7 +5,6 @@ from typing import Any
 
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
-from werkzeug.test import TestResponse
 
 from infoscreen_server.accounts import add_token
 from infoscreen_server.app import create_app
@@ -36,10 +35,10 @@ class Api:
             self.tokens[name] = add_token(self.engine, name, role, now=self.now, client_uuid=client_uuid)
         return self.tokens[name]
 
-    def get(self, path: str, role: TokenRole = TokenRole.ADMIN, **more: Any) -> TestResponse:
+    def get(self, path: str, role: TokenRole = TokenRole.ADMIN, **more: Any) -> Any:
         return self.client.get(path, headers={"Authorization": f"Bearer {self.token(role)}"}, **more)
 
-    def post(self, uuid: str = UUID, headers: dict[str, str] | None = None, **more: Any) -> TestResponse:
+    def post(self, uuid: str = UUID, headers: dict[str, str] | None = None, **more: Any) -> Any:
         """To the HTTP door, as the kiosk itself."""
         sent = {"Authorization": f"Bearer {self.token(TokenRole.DEVICE, uuid)}"} | (headers or {})
         return self.client.post(f"/api/ingest/{uuid}/logs", headers=sent, **more)
