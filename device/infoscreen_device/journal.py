@@ -4,12 +4,16 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
 
 from infoscreen_device.core.model import Draft
 from infoscreen_shared.messages import LogLevel
 
+journal: Any
 try:
-    from systemd import journal
+    # By name, for a type checker takes the folder of our unit files (device/systemd) for this package.
+    journal = import_module("systemd.journal")
 except ImportError:  # pragma: no cover - Debian has python3-systemd, and the agent depends on it
     journal = None
 

@@ -32,6 +32,8 @@ class StateFile:
         self.path = directory / "watchdog.json"
         self.writable = True
         """False after a write that failed, until one succeeds."""
+        self.rebooted = False
+        """What `load` gave is of an earlier boot."""
         self._boot_id = boot_id
         self._latest: tuple[State, float] | None = None
         self._written: State | None = None
@@ -54,6 +56,7 @@ class StateFile:
         assert isinstance(state, State)
         if boot_id == self._boot_id:
             return resume(state, now)
+        self.rebooted = True
         return reboot_over(state, now - saved_at, now)
 
     def start(self) -> None:

@@ -2,9 +2,13 @@
 
 import logging
 from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
 
+daemon: Any
 try:
-    from systemd import daemon
+    # By name, for a type checker takes the folder of our unit files (device/systemd) for this package.
+    daemon = import_module("systemd.daemon")
 except ImportError:  # pragma: no cover - Debian has python3-systemd, and the agent depends on it
     daemon = None
 

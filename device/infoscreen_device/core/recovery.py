@@ -194,7 +194,7 @@ def _running_phase(state: State, seen: Observation, now: float, policy: RestartP
         assert state.player is not None
         report = ReportDeath(state.expectation, state.player, now - state.since)
         after, actions = _next_attempt(_dead(state, now), seen, now, policy)
-        return after, (KillLeftovers(state.player), report, *actions)
+        return after, (KillLeftovers(state.player), *actions, report)
     if seen.player != state.player:
         return _running(state, seen.player, now)
     if seen.stopped:
