@@ -177,7 +177,7 @@ class _Loop:
 
     def run(self) -> None:
         try:
-            if self.backlog.was_unclean:
+            if self.backlog.keeper.was_unclean:
                 self._note(LogLevel.INFO, "agent.unclean_start", "The last run did not end cleanly", {})
             self._report(self.clocks.boottime())
             self.owner._opened.set()
@@ -188,7 +188,7 @@ class _Loop:
             self.selector.close()
             if self.publisher is not None:
                 self.publisher.close()
-            self.backlog.close(self.clocks.boottime())
+            self.backlog.keeper.close(self.clocks.boottime())
             if self.lock is not None:
                 os.close(self.lock)
             self._report(self.clocks.boottime())
@@ -208,7 +208,7 @@ class _Loop:
                     self.publisher.write()
         self._check_clock(now)
         self._take_in(now)
-        self.backlog.flush(now)
+        self.backlog.keeper.flush(now)
         self._look_after_connection(now)
         self._send(now)
         if self.unreported and now >= self.status_at:
@@ -219,7 +219,7 @@ class _Loop:
         times = [now + BEAT_S, self.misc_at]
         if self.unreported:
             times.append(self.status_at)
-        if (flush := self.backlog.next_flush()) is not None:
+        if (flush := self.backlog.keeper.next_flush()) is not None:
             times.append(flush)
         if self.publisher is None and self.config.broker.url is not None:
             times.append(self.connect_at)
@@ -243,9 +243,9 @@ class _Loop:
                 break
             if self._is_wanted(draft):
                 self.backlog.append(draft, stamp)
-            due = self.backlog.next_flush()
+            due = self.backlog.keeper.next_flush()
             if due is not None and due <= now and self.owner._inbox.empty():
-                self.backlog.flush(now)
+                self.backlog.keeper.flush(now)
         self._take_incidents()
 
     def _is_wanted(self, draft: Draft) -> bool:
@@ -259,8 +259,8 @@ class _Loop:
         self.backlog.append(Draft(level, code, message, context), stamp)
 
     def _take_incidents(self) -> None:
-        while self.backlog.incidents:
-            draft, _ = self.backlog.incidents.pop(0)
+        while self.backlog.keeper.incidents:
+            draft = self.backlog.keeper.incidents.pop(0)
             assert draft.code is not None
             self._note(draft.level, draft.code, draft.message, draft.context)
 
@@ -273,7 +273,7 @@ class _Loop:
         context: dict[str, object] = {"moved_by_s": round(moved, 3)}
         if synced and not self.was_synced:
             self.was_synced = True
-            self.backlog.decide_clock(offset - self.backlog.current.anchor, now)
+            self.backlog.decide_clock(offset - self.backlog.held.current.anchor, now)
             self._note(LogLevel.INFO, "clock.synced", "The clock is set; earlier times are corrected", context)
         elif abs(moved) > CLOCK_STEP_S:
             self._note(LogLevel.WARN, "clock.stepped", f"The wall clock stepped by {moved:.1f} s", context)
@@ -285,7 +285,7 @@ class _Loop:
             self.backlog.decide_clock(0.0, now)
         if synced and now >= self.age_at:
             self.age_at = now + AGE_CHECK_S
-            self.backlog.evict_aged(self.clocks.utc(), now)
+            self.backlog.keeper.evict_aged(self.clocks.utc(), now)
 
     # --- the connection -----------------------------------------------------------------------------------------------
 
@@ -405,7 +405,7 @@ class _Loop:
         if ack.wanted is not None:
             self.wanted.update(ack.wanted)
             self.greeted.add(ack.epoch)
-            if ack.epoch == self.backlog.current.epoch:
+            if ack.epoch == self.backlog.held.current.epoch:
                 self.hello_at = None
         self.answer_s = ANSWER_TIMEOUT_S
         self.failures = 0
@@ -420,30 +420,32 @@ class _Loop:
             return
         from infoscreen_device import http_door  # 2 MB of modules that most kiosks never need
 
+        greeted = set[str]()
         try:
-            hellos = self.backlog.hellos(self.owner.version)
-            greeted = set[str]()
+            for hello in self.backlog.hellos(self.owner.version):
+                self._take_acks(http_door.post(self.config.http, self.owner.uuid, hello, []), greeted, now)
             while not self.owner._stopping.is_set():
                 self._take_in(now)
+                self.backlog.keeper.flush(now)
                 batches: list[Batch] = []
                 while len(batches) < BATCHES_PER_CYCLE and (batch := self.backlog.next_batch(now, greeted)):
                     batches.append(batch)
-                if not hellos and not batches:
-                    break
                 before = self.backlog.pending()
-                for ack in http_door.post(self.config.http, self.owner.uuid, hellos, batches):
-                    self.backlog.on_ack(ack, now)
-                    greeted.add(ack.epoch)
-                    self.wanted.update(ack.wanted or {})
-                if batches and self.backlog.pending() >= before:
-                    break
-                hellos = []
+                if batches:
+                    self._take_acks(http_door.post(self.config.http, self.owner.uuid, None, batches), greeted, now)
                 now = self.clocks.boottime()
-                self.backlog.flush(now)
                 self._report(now)
+                if self.backlog.pending() >= before:
+                    break
         except (OSError, HTTPException, ValueError) as error:
             log.warning("http door: %s", error)
         self.backlog.go_back()
+
+    def _take_acks(self, acks: list[Ack], greeted: set[str], now: float) -> None:
+        for ack in acks:
+            self.backlog.on_ack(ack, now)
+            greeted.add(ack.epoch)
+            self.wanted.update(ack.wanted or {})
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -452,7 +454,7 @@ class _Loop:
         now = self.clocks.boottime()
         while not self.owner._inbox.empty():
             self._take_in(now)
-        self.backlog.flush(now, everything=True)
+        self.backlog.keeper.flush(now, everything=True)
         self._send(now)
 
     def _report(self, now: float) -> None:
@@ -461,16 +463,16 @@ class _Loop:
         lanes = {
             level: LaneStatus(lane.base, lane.next, lane.flushed)
             for level in LogLevel
-            for lane in [backlog.lanes[backlog.current.epoch, level]]
+            for lane in [backlog.held.lanes[backlog.held.current.epoch, level]]
         }
         self.owner._status = DeliveryStatus(
             self.up,
             self.since,
             backlog.pending(),
             backlog.oldest(),
-            backlog.current.epoch,
+            backlog.held.current.epoch,
             now,
-            backlog.trouble,
+            backlog.keeper.trouble,
             lanes,
         )
 

@@ -17,15 +17,15 @@ TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 1_000_000
 
 
-def post(config: HttpConfig, uuid: str, hellos: list[Hello], batches: list[Batch]) -> list[Ack]:
-    """Send hellos and batches in one request, gzip-compressed.
+def post(config: HttpConfig, uuid: str, hello: Hello | None, batches: list[Batch]) -> list[Ack]:
+    """Send a hello and batches in one request, gzip-compressed.
 
     Raises OSError or http.client.HTTPException where the door does not answer, ValueError where it refuses.
     """
     assert config.url is not None
     url = urllib.parse.urlsplit(config.url)
-    hello = b",".join(encode_hello(hello) for hello in hellos)
-    body = b'{"hellos":[%s],"batches":[%s]}' % (hello, b",".join(_with_level(batch) for batch in batches))
+    greeting = b"" if hello is None else b'"hello":' + encode_hello(hello) + b","
+    body = b'{%s"batches":[%s]}' % (greeting, b",".join(_with_level(batch) for batch in batches))
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     if config.token is not None:
         headers["Authorization"] = f"Bearer {config.token}"

@@ -36,12 +36,14 @@ def fill(folder: Path, copy: Path | None = None) -> set[Row]:
         for turn in range(15):
             for level in (LogLevel.ERROR, LogLevel.WARN, LogLevel.INFO):
                 for _ in range(1 + 40 * (turn == 9)):
-                    rows.add((backlog.current.epoch, level, backlog.lanes[backlog.current.epoch, level].next))
+                    rows.add(
+                        (backlog.held.current.epoch, level, backlog.held.lanes[backlog.held.current.epoch, level].next)
+                    )
                     backlog.append(Draft(level, "x.y", f"opening {opening} turn {turn} " + os.urandom(30).hex()), NOW)
-            backlog.flush(100.0, everything=True)
+            backlog.keeper.flush(100.0, everything=True)
         if opening and copy is not None:
             shutil.copytree(folder, copy)
-        backlog.close(100.0)
+        backlog.keeper.close(100.0)
     return rows
 
 
@@ -49,7 +51,7 @@ def drain(backlog: Backlog) -> list[Row]:
     """Take everything out as a server would that acknowledges at once."""
     rows: list[Row] = []
     for _ in range(1000):
-        greeted = set(backlog.epochs)
+        greeted = set(backlog.held.epochs)
         batch = backlog.next_batch(100.0, greeted)
         if batch is None:
             if not backlog.pending():
@@ -63,19 +65,19 @@ def drain(backlog: Backlog) -> list[Row]:
 
 def open_and_account(folder: Path, original: set[Row]) -> str:
     backlog = open_backlog(folder)
-    assert backlog.trouble is None
+    assert backlog.keeper.trouble is None
     rows = drain(backlog)
     assert len(rows) == len(set(rows)), "doubled"
-    own = {row for row in rows if row[0] != backlog.current.epoch}
+    own = {row for row in rows if row[0] != backlog.held.current.epoch}
     assert own <= original, "invented"
     for epoch, level in {(epoch, level) for epoch, level, _ in rows}:
         numbers = [seq for e, lane, seq in rows if (e, lane) == (epoch, level)]
         assert numbers == sorted(numbers)
-    damage = [draft.context for draft, _ in backlog.incidents if draft.code == "outbox.damaged"]
+    damage = [draft.context for draft in backlog.keeper.incidents if draft.code == "outbox.damaged"]
     backlog.append(Draft(LogLevel.ERROR, "after.damage", "still working"), NOW)
-    backlog.flush(100.0, everything=True)
-    assert backlog.trouble is None
-    backlog._close_file()
+    backlog.keeper.flush(100.0, everything=True)
+    assert backlog.keeper.trouble is None
+    backlog.keeper.drop_file()
     lost = len(original) - len(own)
     if not lost:
         return "nothing lost"
@@ -135,11 +137,11 @@ def test_any_byte_of_the_write_ahead_log_overwritten(tmp_path: Path) -> None:
         shutil.copytree(source, folder)
         overwrite(folder / "outbox.db-wal", position)
         backlog = open_backlog(folder)
-        rows = {row for row in drain(backlog) if row[0] != backlog.current.epoch}
-        assert backlog.trouble is None
+        rows = {row for row in drain(backlog) if row[0] != backlog.held.current.epoch}
+        assert backlog.keeper.trouble is None
         assert rows <= original
-        said = any(draft.code == "outbox.damaged" for draft, _ in backlog.incidents)
-        backlog._close_file()
+        said = any(draft.code == "outbox.damaged" for draft in backlog.keeper.incidents)
+        backlog.keeper.drop_file()
         lost = len(original) - len(rows)
         if lost and not said:
             # The last commit only: the same file as after a power cut in the middle of it.
@@ -154,7 +156,7 @@ def test_truncated(tmp_path: Path, share: float) -> None:
     file = tmp_path / "outbox.db"
     with file.open("r+b") as handle:
         handle.truncate(int(file.stat().st_size * share))
-    open_and_account(tmp_path, original) if share else open_backlog(tmp_path)._close_file()
+    open_and_account(tmp_path, original) if share else open_backlog(tmp_path).keeper.drop_file()
 
 
 def test_overwritten_with_another_file(tmp_path: Path) -> None:
@@ -168,12 +170,12 @@ def test_damage_under_a_running_agent(tmp_path: Path) -> None:
     backlog = open_backlog(tmp_path)
     for number in range(100):
         backlog.append(Draft(LogLevel.INFO, "x.y", f"record {number}"), NOW)
-    backlog.flush(100.0, everything=True)
-    assert backlog._file is not None
-    backlog._file._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    backlog.keeper.flush(100.0, everything=True)
+    assert backlog.keeper.file is not None
+    backlog.keeper.file._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for position in range(2000, (tmp_path / "outbox.db").stat().st_size, 500):
         overwrite(tmp_path / "outbox.db", position)
-    backlog._file._db.execute("PRAGMA shrink_memory")
+    backlog.keeper.file._db.execute("PRAGMA shrink_memory")
     drain(backlog)
-    assert [draft.code for draft, _ in backlog.incidents] == ["outbox.damaged"]
-    backlog._close_file()
+    assert [draft.code for draft in backlog.keeper.incidents] == ["outbox.damaged"]
+    backlog.keeper.drop_file()

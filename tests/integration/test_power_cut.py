@@ -47,15 +47,15 @@ for turn in range(40):
         for _ in range(1 + turn % 5):
             serial += 1
             backlog.append(Draft(level, "x.y", f"record {serial} " + "x" * (turn * 7 % 300)), now)
-    backlog.flush(100.0, everything=True)
-    assert backlog.trouble is None and not backlog.incidents
-    lanes = [backlog.lanes[backlog.current.epoch, level].next - 1 for level in LogLevel]
+    backlog.keeper.flush(100.0, everything=True)
+    assert backlog.keeper.trouble is None and not backlog.keeper.incidents
+    lanes = [backlog.held.lanes[backlog.held.current.epoch, level].next - 1 for level in LogLevel]
     os.write(marks, b"durable " + b" ".join(b"%d" % last for last in lanes))
     if turn in (15, 30):
-        error = backlog.lanes[backlog.current.epoch, LogLevel.ERROR]
+        error = backlog.held.lanes[backlog.held.current.epoch, LogLevel.ERROR]
         upto = error.next - 3
         os.write(marks, b"acked %d" % upto)
-        backlog.on_ack(Ack(backlog.current.epoch, {LogLevel.ERROR: upto}), 100.0)
+        backlog.on_ack(Ack(backlog.held.current.epoch, {LogLevel.ERROR: upto}), 100.0)
 os._exit(0)  # no clean close
 """
 
@@ -110,7 +110,20 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> list[Step]:
     folder = tmp_path_factory.mktemp("traced")
     log = folder.parent / "strace.log"
     calls = "trace=openat,pwrite64,write,ftruncate,fdatasync,fsync,unlink"
-    command: list[str | Path] = ["strace", "-f", "-xx", "-s", "200000", "-e", calls, "-o", log, sys.executable, "-c", WRITER]
+    command: list[str | Path] = [
+        "strace",
+        "-f",
+        "-xx",
+        "-s",
+        "200000",
+        "-e",
+        calls,
+        "-o",
+        log,
+        sys.executable,
+        "-c",
+        WRITER,
+    ]
     subprocess.run([*command, folder / "outbox.db", folder / "marks"], check=True)
     steps = list(parse_trace(log.read_text(), str(folder)))
     assert sum(step.kind == "sync" for step in steps) > 50
@@ -191,10 +204,10 @@ def check(files: dict[str, bytearray], folder: Path, durable: list[int], acked: 
     config = OutboxConfig(max_bytes=2**20, deadline_s=dict.fromkeys(LEVELS, 1000.0))
     now = Stamp(datetime(2026, 1, 1, tzinfo=UTC), 100.0, True)
     backlog = Backlog(folder / "outbox.db", config, "boot 2", now)
-    assert backlog.trouble is None
-    assert not backlog.incidents, "a power cut is no damage"
+    assert backlog.keeper.trouble is None
+    assert not backlog.keeper.incidents, "a power cut is no damage"
     rows = stored(folder / "outbox.db")
-    backlog._close_file()
+    backlog.keeper.drop_file()
     for level, last in zip(LEVELS, durable, strict=True):
         numbers = [seq for lane, seq, _ in rows if lane == level]
         first = numbers[0] if numbers else 1

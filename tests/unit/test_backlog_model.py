@@ -77,7 +77,7 @@ class Card:
 
     def crash(self, now: float) -> None:
         """kill -9: what was not committed is gone."""
-        self.backlog._close_file()
+        self.backlog.keeper.drop_file()
         self.boot(now)
 
 
@@ -101,7 +101,7 @@ class Delivery(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for card in [self.card, *self.others]:
-            card.backlog._close_file()
+            card.backlog.keeper.drop_file()
         shutil.rmtree(self.root)
 
     def _new_card(self, source: Path | None) -> Card:
@@ -119,15 +119,15 @@ class Delivery(RuleBasedStateMachine):
         for _ in range(many):
             self.serial += 1
             text = f"record {self.serial}"
-            self.issued[text] = (self.card.backlog.current.epoch, level)
+            self.issued[text] = (self.card.backlog.held.current.epoch, level)
             self.card.backlog.append(Draft(level, "x.y", text), Stamp(START, self.now, True))
 
     @rule()
     def flush(self) -> None:
         backlog = self.card.backlog
-        waiting = [json.loads(r)["message"] for lane in backlog.lanes.values() for r, _ in lane.tail]
-        backlog.flush(self.now, everything=True)
-        assert backlog.trouble is None
+        waiting = [json.loads(r)["message"] for lane in backlog.held.lanes.values() for r, _ in lane.tail]
+        backlog.keeper.flush(self.now, everything=True)
+        assert backlog.keeper.trouble is None
         self.card.durable.update(waiting)
 
     @rule()
@@ -137,7 +137,7 @@ class Delivery(RuleBasedStateMachine):
     @rule()
     def clean_restart(self) -> None:
         self.flush()
-        self.card.backlog.close(self.now)
+        self.card.backlog.keeper.close(self.now)
         self.card.boot(self.now)
 
     @rule()
@@ -160,13 +160,13 @@ class Delivery(RuleBasedStateMachine):
     def evict(self, limit: int) -> None:
         """The bound is reached: the oldest of the lowest level goes."""
         backlog = self.card.backlog
-        backlog.config = OutboxConfig(max_bytes=limit, deadline_s=backlog.config.deadline_s)
+        backlog.keeper.config = OutboxConfig(max_bytes=limit, deadline_s=backlog.keeper.config.deadline_s)
         self.flush()
-        backlog.config = OutboxConfig(max_bytes=2**20, deadline_s=backlog.config.deadline_s)
-        for draft, _ in backlog.incidents:
+        backlog.keeper.config = OutboxConfig(max_bytes=2**20, deadline_s=backlog.keeper.config.deadline_s)
+        for draft in backlog.keeper.incidents:
             assert draft.code == "buffer.dropped"
             self.evicting = True
-        backlog.incidents.clear()
+        backlog.keeper.incidents.clear()
 
     # --- the wire: in order and whole, but it may lose, double and delay ---
 
@@ -214,7 +214,7 @@ class Delivery(RuleBasedStateMachine):
         self.clean_restart()
         self.snapshot = self.root / f"image{self.serial}-{self.names}-{len(self.others)}"
         shutil.rmtree(self.snapshot, ignore_errors=True)
-        self.card.backlog.close(self.now)
+        self.card.backlog.keeper.close(self.now)
         self.on_image = set(self.card.durable)
         shutil.copytree(self.card.folder, self.snapshot)
         self.card.boot(self.now)
@@ -224,7 +224,7 @@ class Delivery(RuleBasedStateMachine):
     def restore_image(self) -> None:
         """The old card is put back: what came after is gone from it."""
         self.flush()
-        self.card.backlog._close_file()
+        self.card.backlog.keeper.drop_file()
         self.card = self._new_card(self.snapshot)
 
     @rule()
