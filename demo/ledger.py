@@ -41,12 +41,12 @@ def disagreements(database: Path, uuid: str, lanes: dict[str, Any], epoch: str) 
     """Where the server's books and the agent's differ. `lanes` and `epoch`: from the agent's status."""
     with closing(_reader(database)) as connection:
         query = "SELECT level, cursor, stored, unwanted, dead, gap FROM lanes WHERE client_uuid = ? AND epoch = ?"
-        books = {row[0]: row[1:] for row in connection.execute(query, (uuid, epoch))}
+        books = {row[0].lower(): row[1:] for row in connection.execute(query, (uuid, epoch))}
     found = []
-    for level, lane in lanes.items():
+    for level, (_base, upcoming, _durable) in lanes.items():
         cursor, kept, unwanted, dead, gap = books.get(level, (0, 0, 0, 0, 0))
-        if cursor != lane["next"] - 1:
-            found.append(f"{level}: {lane['next'] - 1} issued, {cursor} acknowledged")
+        if cursor != upcoming - 1:
+            found.append(f"{level}: {upcoming - 1} issued, {cursor} acknowledged")
         if cursor != kept + unwanted or dead or gap:
             found.append(f"{level}: {cursor} = {kept} stored + {unwanted} unwanted + {dead} dead + {gap} missing")
     return found

@@ -9,7 +9,7 @@ from demo.screen import Screen
 from demo.stage import Stage, StepError, wait
 from infoscreen_device.client import Watchdog, WatchdogError
 
-RECORDS = 10_000
+RECORDS = 5_000
 
 
 class Story:
