@@ -22,6 +22,12 @@ def _level(table: str) -> sa.Enum:
     return _choice(f"ck_{table}_level", "ERROR", "WARN", "INFO", "DEBUG")
 
 
+def _one_of(column: str, *values: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(
+        " OR ".join(f"{column} = '{value}'" for value in values), name=op.f(f"ck_client_logs_{column}")
+    )
+
+
 def _of_client(table: str) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint(["client_uuid"], ["clients.uuid"], name=op.f(f"fk_{table}_client_uuid"))
 
@@ -70,13 +76,16 @@ def _logs() -> None:
         sa.Column("timestamp", TIME, nullable=False),
         sa.Column("device_timestamp", TIME),
         sa.Column("received_at", TIME, nullable=False),
-        sa.Column("level", _level("client_logs"), nullable=False),
+        sa.Column("level", sa.String(16), nullable=False),
         sa.Column("code", sa.String(64)),
         sa.Column("message", sa.Text, nullable=False),
         sa.Column("context", sa.Text),
         sa.Column("lane_id", sa.BigInteger),
         sa.Column("seq", sa.BigInteger),
-        sa.Column("clock", _choice("ck_client_logs_clock", "synced", "corrected", "unsynced")),
+        sa.Column("clock", sa.String(16)),
+        # Spelt with OR: for IN with a list SQLite builds a table anew at every row.
+        _one_of("level", "ERROR", "WARN", "INFO", "DEBUG"),
+        _one_of("clock", "synced", "corrected", "unsynced"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_client_logs")),
         sqlite_autoincrement=True,
     )
