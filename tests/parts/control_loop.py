@@ -28,6 +28,8 @@ class ControlLoop:
         self.status: dict[str, object] = STATUS
         self.unanswered = False
         """True: every answer is left out."""
+        self.refuse = False
+        """True: nothing is taken."""
         self.error: BaseException | None = None
         self._selector = selectors.DefaultSelector()
         self._wake = os.pipe()
@@ -82,6 +84,8 @@ class ControlLoop:
     def _answer(self, request: Request) -> None:
         answer: dict[str, object] = {"ok": True}
         try:
+            if self.refuse:
+                raise ValueError("refused")
             if request.op == "expect":
                 self.expectations.append(expectation_from_request(request.body, request.peer, os.geteuid()))
             elif request.op == "clear":
