@@ -122,9 +122,9 @@ def _add_outbox(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", co
 
 def _run(options: argparse.Namespace) -> int:
     config = load_config(options.config, os.environ)
-    from infoscreen_device import agent
+    from infoscreen_device.agent import run
 
-    return agent.run(config, os.environ)
+    return run(config, os.environ)
 
 
 def _check_config(options: argparse.Namespace) -> int:
