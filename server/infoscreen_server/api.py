@@ -4,34 +4,25 @@ Who may call what is said here (`access`) and enforced in app.py. Rows are read 
 """
 
 import logging
-import zlib
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
-from flask import Response, current_app, jsonify, request
+from flask import Response, current_app, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from sqlalchemy.exc import SQLAlchemyError
 
-from infoscreen_server import queries
+from infoscreen_server import http_door, queries
 from infoscreen_server.accounts import Access
-from infoscreen_server.context import Refusal, access, parts
+from infoscreen_server.context import access, no_client, parts
 from infoscreen_shared.messages import (
-    MAX_PAYLOAD_BYTES,
-    Ack,
-    Batch,
-    Hello,
     LogLevel,
     ProcessStatus,
     ScreenHealthStatus,
     WireError,
     ack_body,
-    batch_from,
-    decode_hello,
-    from_json,
     parse_timestamp,
-    to_json,
 )
 from infoscreen_shared.topics import is_uuid
 
@@ -196,17 +187,19 @@ class Health(Answer):
 
 # --- routes -----------------------------------------------------------------------------------------------------------
 
+_Responses: TypeAlias = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 _TOKEN: list[dict[str, list[Any]]] = [{"token": []}]
-_REFUSALS: dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None] = {
-    "400": Problem,
-    "401": Problem,
-    "403": Problem,
-}
-
-api = APIBlueprint("api", __name__, abp_responses=_REFUSALS)
 
 
-@api.get("/api/client-logs/<uuid>/logs", security=_TOKEN, responses={"200": LogPage, "404": Problem})
+def _answers(model: type[BaseModel], *problems: int) -> _Responses:
+    """A route's answers for the document: `model`, what every guarded route may say, and these."""
+    return {200: model, **dict.fromkeys((400, 401, 403, *problems, 503), Problem)}
+
+
+api = APIBlueprint("api", __name__)
+
+
+@api.get("/api/client-logs/<uuid>/logs", operation_id="client_logs", security=_TOKEN, responses=_answers(LogPage, 404))
 @access(Access.ADMIN_OR_HIGHER)
 def client_logs(path: ClientPath, query: LogQuery) -> Response:
     """Logs of one client, newest first."""
@@ -216,12 +209,12 @@ def client_logs(path: ClientPath, query: LogQuery) -> Response:
             connection, path.uuid, levels=query.level, limit=query.limit, since=query.since, before=before
         )
         if not page.logs and not queries.client_exists(connection, path.uuid):
-            raise _no_client()
+            raise no_client()
     following = None if page.following is None else page.following.text()
     return jsonify(logs=page.logs, count=len(page.logs), next=following)
 
 
-@api.get("/api/client-logs/summary", security=_TOKEN, responses={"200": Summary})
+@api.get("/api/client-logs/summary", operation_id="summary", security=_TOKEN, responses=_answers(Summary))
 @access(Access.ADMIN_OR_HIGHER)
 def summary() -> Response:
     """Records of each client in the last 24 hours, by level."""
@@ -229,7 +222,7 @@ def summary() -> Response:
         return jsonify(summary=queries.summary(connection), period_hours=queries.SUMMARY_HOURS)
 
 
-@api.get("/api/clients", security=_TOKEN, responses={"200": Clients})
+@api.get("/api/clients", operation_id="clients", security=_TOKEN, responses=_answers(Clients))
 @access(Access.USER_OR_HIGHER)
 def clients(query: ClientsQuery) -> Response:
     """All clients and how they are, by uuid."""
@@ -239,27 +232,31 @@ def clients(query: ClientsQuery) -> Response:
     return jsonify(clients=page, count=len(page), next=page[-1]["uuid"] if more else None)
 
 
-@api.get("/api/clients/<uuid>", security=_TOKEN, responses={"200": ClientDetail, "404": Problem})
+@api.get("/api/clients/<uuid>", operation_id="client", security=_TOKEN, responses=_answers(ClientDetail, 404))
 @access(Access.USER_OR_HIGHER)
 def client(path: ClientPath) -> Response:
     """One client, with the account of its records."""
     with parts().engine.connect() as connection:
         row = queries.client(connection, path.uuid, parts().now(), _silence())
         if row is None:
-            raise _no_client()
+            raise no_client()
         return jsonify(row | {"delivery": queries.delivery(connection, path.uuid)})
 
 
-@api.post("/api/ingest/<uuid>/logs", security=_TOKEN, responses={"200": Acks, "413": Problem})
+@api.post(
+    "/api/ingest/<uuid>/logs",
+    operation_id="ingest_logs",
+    security=_TOKEN,
+    responses=_answers(Acks, 413),
+    openapi_extensions={"requestBody": http_door.LETTER},
+)
 @access(Access.OWN_DEVICE)
 def ingest_logs(path: ClientPath) -> Response:
     """Batches of records and a hello, as over MQTT; what is acknowledged is committed. gzip is allowed."""
-    hello, batches = _letter(_body())
-    acks = _stored(path.uuid, hello, batches)
-    return jsonify(acks=[ack_body(ack) for ack in acks])
+    return jsonify(acks=[ack_body(ack) for ack in http_door.take(path.uuid)])
 
 
-@api.get("/healthz", responses={"200": Health, "503": Health, "400": None, "401": None, "403": None})
+@api.get("/healthz", operation_id="healthz", responses={200: Health, 503: Health})
 @access(Access.PUBLIC)
 def healthz() -> tuple[Response, int]:
     """Whether the server works, for load balancers and monitors."""
@@ -282,68 +279,3 @@ def openapi() -> Response:
 
 def _silence() -> float:
     return queries.SILENT_HEARTBEATS * parts().config.heartbeat_seconds
-
-
-def _no_client() -> Refusal:
-    return Refusal(HTTPStatus.NOT_FOUND, "uuid: there is no such client")
-
-
-# --- the HTTP door ----------------------------------------------------------------------------------------------------
-
-
-def _body() -> bytes:
-    """The body as it was before compression; bounded both ways."""
-    data = request.get_data(cache=False)
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding == "identity":
-        return data
-    if encoding != "gzip":
-        raise Refusal(HTTPStatus.BAD_REQUEST, "Content-Encoding: expected gzip or none")
-    unpack = zlib.decompressobj(wbits=31)
-    try:
-        plain = unpack.decompress(data, MAX_PAYLOAD_BYTES + 1)
-    except zlib.error:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "body: not gzip") from None
-    if len(plain) > MAX_PAYLOAD_BYTES:
-        raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body: larger than {MAX_PAYLOAD_BYTES} bytes")
-    if not unpack.eof or unpack.unused_data:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "body: not one whole gzip stream")
-    return plain
-
-
-def _letter(data: bytes) -> tuple[Hello | None, list[Batch]]:
-    """What a client says in one request: {"batches": [...]}, or one batch by itself, and perhaps {"hello": {...}}."""
-    try:
-        body = from_json(data)
-    except WireError as error:
-        raise Refusal(HTTPStatus.BAD_REQUEST, f"body: {error}") from None
-    if not isinstance(body, dict):
-        raise Refusal(HTTPStatus.BAD_REQUEST, "body: expected a JSON object")
-    hello = None
-    if "hello" in body:
-        try:
-            hello = decode_hello(to_json(body["hello"]))
-        except WireError as error:
-            raise Refusal(HTTPStatus.BAD_REQUEST, f"hello: {error}") from None
-    if "level" in body:
-        return hello, [_batch(body, "")]
-    items = body.get("batches", [] if hello else None)
-    if not isinstance(items, list):
-        raise Refusal(HTTPStatus.BAD_REQUEST, "batches: expected a list")
-    return hello, [_batch(item, f"batches[{number}].") for number, item in enumerate(items)]
-
-
-def _batch(item: object, place: str) -> Batch:
-    name = item.get("level") if isinstance(item, dict) else None
-    try:
-        level = LogLevel(name.upper() if isinstance(name, str) else "")
-    except ValueError:
-        raise Refusal(HTTPStatus.BAD_REQUEST, f"{place}level: expected one of {', '.join(LogLevel)}") from None
-    try:
-        return batch_from(level, item)
-    except WireError as error:
-        raise Refusal(HTTPStatus.BAD_REQUEST, f"{place}{error}") from None
-
-
-def _stored(uuid: str, hello: Hello | None, batches: list[Batch]) -> list[Ack]:
-    raise NotImplementedError

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
 from infoscreen_server.accounts import Access, allowed, caller_of
-from infoscreen_server.api import api
+from infoscreen_server.api import Problem, api
 from infoscreen_server.config import ServerConfig
 from infoscreen_server.context import Parts, Refusal, parts
 from infoscreen_server.db import make_engine
@@ -45,6 +45,7 @@ def create_app(config: ServerConfig, now: Callable[[], datetime] = _utc_now) -> 
         info=Info(title="Infoscreen server", version="1"),
         security_schemes={"token": SecurityScheme(type="http", scheme="bearer")},
         validation_error_status=400,
+        validation_error_model=Problem,
         validation_error_callback=_wrong_parameter,
         doc_ui=False,
         static_folder=None,

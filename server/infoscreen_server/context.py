@@ -52,3 +52,7 @@ def caller() -> Caller:
     """Who is asking, on a route that is not public."""
     found: Caller = g.caller
     return found
+
+
+def no_client() -> Refusal:
+    return Refusal(HTTPStatus.NOT_FOUND, "uuid: there is no such client")

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
+from infoscreen_server.db import writing
+from infoscreen_server.models import Client
 from infoscreen_shared.messages import MAX_PAYLOAD_BYTES, LogLevel, Record, encode_record
 from parts.api import NOW, UUID, Api
 
@@ -91,15 +94,15 @@ def test_gzip(api: Api) -> None:
 
 
 def test_bodies_are_bounded_before_and_after_compression(api: Api) -> None:
-    bomb = gzip.compress(b" " * 200_000_000)
+    bomb = gzip.compress(b" " * 200_000_000, mtime=0)
     assert len(bomb) < MAX_PAYLOAD_BYTES
     just = b'{"batches":[]}'.ljust(MAX_PAYLOAD_BYTES)
     cases = [
         (b" " * (MAX_PAYLOAD_BYTES + 1), {}, 413),
         (bomb, {"Content-Encoding": "gzip"}, 413),
         (just, {}, 200),
-        (gzip.compress(just), {"Content-Encoding": "gzip"}, 200),
-        (gzip.compress(just + b" "), {"Content-Encoding": "gzip"}, 413),
+        (gzip.compress(just, mtime=0), {"Content-Encoding": "gzip"}, 200),
+        (gzip.compress(just + b" ", mtime=0), {"Content-Encoding": "gzip"}, 413),
     ]
     assert [api.post(data=data, headers=headers).status_code for data, headers, _ in cases] == [
         status for _, _, status in cases
@@ -142,8 +145,8 @@ def test_a_wrong_body_is_named_by_its_place_and_not_repeated(api: Api) -> None:
     ("data", "encoding", "expected"),
     [
         (b"not gzip", "gzip", "body: not gzip"),
-        (gzip.compress(b"{}")[:-4], "gzip", "body: not one whole gzip stream"),
-        (gzip.compress(b"{}") + b"more", "gzip", "body: not one whole gzip stream"),
+        (gzip.compress(b"{}", mtime=0)[:-4], "gzip", "body: not one whole gzip stream"),
+        (gzip.compress(b"{}", mtime=0) + b"more", "gzip", "body: not one whole gzip stream"),
         (b"{}", "br", "Content-Encoding: expected gzip or none"),
     ],
 )
@@ -158,3 +161,21 @@ def test_one_bad_record_does_not_hold_up_the_others(api: Api) -> None:
     assert acks(api.post(json=body)) == [(EPOCH, {"error": 3})]
     assert stored(api) == ["m1", "m3"]
     assert api.get(f"/api/clients/{UUID}").json["delivery"] == {"stored": 2, "unwanted": 0, "dead": 1, "gap": 0}
+
+
+def test_a_client_that_is_not_registered_keeps_its_records(database_url: str) -> None:
+    """Where clients are registered by hand, nothing of a stranger is stored, and nothing acknowledged."""
+    api = Api(database_url, auto_register=False)
+    answer = api.post(json=batch(1, 3))
+    assert (answer.status_code, answer.json) == (404, {"error": "uuid: there is no such client"})
+    with writing(api.engine) as connection:
+        connection.execute(insert(Client).values(uuid=UUID, registered_at=NOW, online=False))
+    assert acks(api.post(json=batch(1, 3))) == [(EPOCH, {"error": 3})]
+    api.close()
+
+
+def test_debug_mode_wants_everything(database_url: str) -> None:
+    api = Api(database_url, debug_mode=True)
+    api.post(json=batch(1, 3, LogLevel.DEBUG))
+    assert stored(api) == ["m1", "m2", "m3"]
+    api.close()

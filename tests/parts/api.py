@@ -10,7 +10,8 @@ from infoscreen_server.accounts import add_token
 from infoscreen_server.app import create_app
 from infoscreen_server.config import ServerConfig
 from infoscreen_server.context import Parts
-from infoscreen_server.models import Base, TokenRole
+from infoscreen_server.db import upgrade
+from infoscreen_server.models import TokenRole
 
 UUID = "0b6c0f5e-94a5-4f0c-9a55-0d9b3f7c2a11"
 OTHER = "11111111-2222-4333-8444-555555555555"
@@ -21,11 +22,11 @@ class Api:
     """`now` is the application's time; tests move it by hand."""
 
     def __init__(self, database_url: str, **settings: Any) -> None:
+        upgrade(database_url)
         self.now = NOW
         self.app = create_app(ServerConfig(database_url=database_url, **settings), lambda: self.now)
         found: Parts = self.app.extensions["infoscreen"]
         self.engine: Engine = found.engine
-        Base.metadata.create_all(self.engine)
         self.client: FlaskClient = self.app.test_client()
         self.tokens: dict[str, str] = {}
 
