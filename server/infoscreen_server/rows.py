@@ -6,7 +6,7 @@ record does not need.
 
 import json.encoder
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from infoscreen_shared.messages import MAX_CONTEXT_CHARS, MAX_MESSAGE_CHARS, Record, clean, to_json
@@ -61,15 +61,15 @@ def rows_of(records: Sequence[Record], within: Bounds, coded_only: bool) -> tupl
         original = None
         if not low <= when <= high:
             original = _text(when)
-            when = within.clamp(when)  # noqa: PLW2901 - from here on the clamped one is meant
+            when = within.clamp(when)
         text = None
         if context:
             try:
                 text = "".join(_context(context, 0))
-            except ValueError:
+                if not text.isascii() or "\\u0000" in text:
+                    text = _storable(text, context)
+            except (ValueError, RecursionError):
                 text = _rough(context)
-            if not text.isascii() or "\\u0000" in text:
-                text = _storable(text, context)
             if len(text) > MAX_CONTEXT_CHARS:
                 cuts.append(Cut(seq, f"context: longer than {MAX_CONTEXT_CHARS} characters", text[:MAX_DEAD_CHARS]))
                 text = to_json({"truncated": text[: MAX_CONTEXT_CHARS // 8] + CUT}).decode()
@@ -100,9 +100,18 @@ def _context_encoder() -> Callable[[object, int], Sequence[str]]:
 _context = _context_encoder()
 
 
+def context_text(context: dict[str, Any]) -> str:
+    """JSON that both databases can hold, cut where it is too long."""
+    text = _rough(context)
+    return text if len(text) <= MAX_CONTEXT_CHARS else to_json({"truncated": text[: MAX_CONTEXT_CHARS // 8]}).decode()
+
+
 def _rough(context: dict[str, Any]) -> str:
-    """JSON of a context that holds a number beyond all bounds (1e999), which JSON has no word for."""
-    return to_json(_sanitised(context)).decode()
+    """The same as `_context`, for whatever it cannot do: numbers beyond all bounds (1e999), nesting, surrogates."""
+    try:
+        return clean(to_json(_sanitised(context)).decode())
+    except RecursionError:
+        return '{"truncated":"nested too deeply"}'
 
 
 def _storable(text: str, context: dict[str, Any]) -> str:

@@ -274,44 +274,73 @@ def batch_from(level: LogLevel, body: object) -> Batch:
     if not isinstance(body, dict):
         raise WireError("expected a JSON object")
     if "records" not in body:
-        record = _record(body, None)
-        base = None if record.seq is None else record.seq - 1
-        numbered = record.epoch is not None and record.seq is not None
-        if not numbered:
-            record = record._replace(epoch=None, seq=None)
-        return Batch(level, record.epoch, base if numbered else None, [record], [], record.seq)
+        return _single(level, body)
     items = body["records"]
     if not isinstance(items, list):
         raise WireError("records: expected a list")
     epoch = _optional_text(body, "epoch", MAX_ID_CHARS)
-    records: list[Record] = []
-    rejected: list[Rejected] = []
-    for item in items:
-        try:
-            records.append(_record(item, epoch))
-        except WireError as error:
-            seq = item.get("seq") if isinstance(item, dict) else None
-            rejected.append(Rejected(seq if isinstance(seq, int) else None, str(error), _excerpt(item)))
     if epoch is None or not items:
+        records, rejected = _records(items, epoch, None)
         return Batch(level, epoch, None, records, rejected)
     base = _integer(body, "base", required=True)
-    return Batch(level, epoch, base, records, rejected, _first_of_run(items))
+    first = _first_of_run(items)
+    records, rejected = _records(items, epoch, first)
+    return Batch(level, epoch, base, records, rejected, first)
+
+
+def _single(level: LogLevel, body: dict[str, Any]) -> Batch:
+    """A record that stands alone. Numbered, it may carry a `base` as a batch does; without one it claims no gap."""
+    record = _record(body, None)
+    if record.epoch is None or record.seq is None:
+        return Batch(level, None, None, [record._replace(epoch=None, seq=None)], [])
+    return Batch(level, record.epoch, _integer(body, "base") or 0, [record], [], record.seq)
+
+
+def _records(items: list[Any], epoch: str | None, first: int | None) -> tuple[list[Record], list[Rejected]]:
+    """The items that are records and those that are none; in a numbered batch the place gives the number."""
+    records: list[Record] = []
+    rejected: list[Rejected] = []
+    for place, item in enumerate(items):
+        seq = None if first is None else first + place
+        try:
+            record = _record(item, epoch)
+        except WireError as error:
+            rejected.append(Rejected(seq, str(error), _excerpt(item)))
+            continue
+        records.append(record if record.seq == seq else record._replace(seq=seq))
+    return records, rejected
 
 
 def _first_of_run(items: list[Any]) -> int:
     """The first number of a batch, after making sure that the others follow one by one."""
+    try:
+        first = items[0]["seq"]
+        if type(first) is int and [item["seq"] for item in items] == list(range(first, first + len(items))):
+            return _in_range(first, len(items))
+    except (TypeError, KeyError):
+        pass
+    return _first_of_broken_run(items)
+
+
+def _first_of_broken_run(items: list[Any]) -> int:
+    """The same where some items are no records or have no number: the others must fit around them."""
     first: int | None = None
-    for expected, item in enumerate(items):
+    for place, item in enumerate(items):
         seq = item.get("seq") if isinstance(item, dict) else None
         if type(seq) is not int or not 0 < seq <= MAX_SEQ:
             if first is None:
                 raise WireError("seq: the first record of a numbered batch has none")
             continue
         if first is None:
-            first = seq - expected
-        elif seq != first + expected:
+            first = seq - place
+        elif seq != first + place:
             raise WireError("seq: the numbers in a batch must follow one by one")
-    if first is None or first < 1:
+    assert first is not None
+    return _in_range(first, len(items))
+
+
+def _in_range(first: int, count: int) -> int:
+    if first < 1 or first + count - 1 > MAX_SEQ:
         raise WireError("seq: expected numbers from 1")
     return first
 
