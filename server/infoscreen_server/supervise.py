@@ -82,7 +82,9 @@ class Part:
 
     def start(self, now: float) -> None:
         # A group of its own: Ctrl-C in a terminal reaches this process alone, which then stops the parts in good order.
-        self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, process_group=0)
+        # systemd hears from this process only: gunicorn would say READY on its own account, and too early.
+        environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+        self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, process_group=0, env=environment)
         self.pidfd = os.pidfd_open(self.process.pid)
         self.started = now
 

@@ -87,7 +87,7 @@ def test_tells_systemd(alone: Server, tmp_path: Path) -> None:
         channel.bind(str(tmp_path / "notify"))
         channel.settimeout(20)
         alone.start(NOTIFY_SOCKET=str(tmp_path / "notify"))
-        assert channel.recv(1000).startswith(b"READY=1\n")
+        assert channel.recv(1000) == f"READY=1\nSTATUS=answers on http://127.0.0.1:{alone.port}".encode()
         alone.stop()
         assert channel.recv(1000) == b"STOPPING=1"
 
