@@ -43,6 +43,8 @@ CONNECT_FIRST_S, CONNECT_CAP_S = 0.5, 30.0
 """Pause between attempts to reach the broker, doubling, with jitter so that a fleet does not come back in step."""
 BEAT_S = 5.0
 """The thread completes a cycle at least so often; paho's keepalive is looked after then."""
+BATCHES_PER_POST = 12
+"""With 64 kB each they stay below what a receiver looks at (MAX_PAYLOAD_BYTES)."""
 AGE_CHECK_S = 3600.0
 BATCHES_PER_CYCLE = 16
 """Sent before acks are read again."""
@@ -428,7 +430,7 @@ class _Loop:
                 self._take_in(now)
                 self.backlog.keeper.flush(now)
                 batches: list[Batch] = []
-                while len(batches) < BATCHES_PER_CYCLE and (batch := self.backlog.next_batch(now, greeted)):
+                while len(batches) < BATCHES_PER_POST and (batch := self.backlog.next_batch(now, greeted)):
                     batches.append(batch)
                 before = self.backlog.pending()
                 if batches:

@@ -1,0 +1,166 @@
+"""Records from the agent's delivery thread to the server's database: real broker, real server, real files."""
+
+import dataclasses
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infoscreen_device.clock import Clocks, system_clocks
+from infoscreen_device.core.model import Draft
+from infoscreen_device.delivery import Delivery
+from infoscreen_device.settings import BrokerConfig, ClockConfig, Config, HttpConfig
+from infoscreen_shared.messages import LogLevel
+from parts.broker import Broker
+from parts.server import Server
+from parts.wait import wait_for
+
+UUID = "0b6c0f5e-94a5-4f0c-9a55-0d9b3f7c2a11"
+
+
+class Setup:
+    """A broker and a server, and kiosks to start."""
+
+    def __init__(self, folder: Path, broker: Broker) -> None:
+        self.folder = folder
+        self.broker = broker
+        self.database = folder / "server.db"
+        self.server = Server(folder, f"sqlite:///{self.database}", broker.url).start()
+
+    def delivery(self, clocks: Clocks | None = None, **more: Any) -> Delivery:
+        config = Config(
+            state_dir=self.folder / "kiosk",
+            broker=BrokerConfig(url=self.broker.url, host="127.0.0.1", port=self.broker.port),
+            clock=ClockConfig(trusted=clocks is None, max_wait_s=3600.0),
+        )
+        started = Delivery(dataclasses.replace(config, **more), UUID, clocks or system_clocks(trusted=True), "0.0-test")
+        started.start()
+        return started
+
+    def rows(self, sql: str = "SELECT message FROM client_logs WHERE code = 'x.y' ORDER BY lane_id, seq") -> list[Any]:
+        db = sqlite3.connect(self.database)
+        try:
+            return [row[0] if len(row) == 1 else row for row in db.execute(sql)]
+        finally:
+            db.close()
+
+    def accounts_agree(self) -> bool:
+        return not self.rows("SELECT 1 FROM lanes WHERE cursor <> stored + unwanted + dead + gap")
+
+
+@pytest.fixture
+def setup(tmp_path: Path, broker: Broker) -> Iterator[Setup]:
+    made = Setup(tmp_path, broker)
+    yield made
+    made.server.__exit__()
+
+
+def submit(delivery: Delivery, first: int, last: int, level: LogLevel = LogLevel.ERROR) -> list[str]:
+    texts = [f"record {number:05}" for number in range(first, last + 1)]
+    for text in texts:
+        delivery.submit(Draft(level, "x.y", text))
+    return texts
+
+
+def test_live_records_arrive_once_in_order_and_never_touch_the_card(setup: Setup) -> None:
+    delivery = setup.delivery()
+    wait_for(lambda: delivery.status().connected, "the server answers")
+    texts = submit(delivery, 1, 50, LogLevel.INFO)
+    wait_for(lambda: setup.rows() == texts, "all records are stored")
+    wait_for(lambda: delivery.status().pending == 0, "all are acknowledged")
+    assert delivery.stop(5)
+    assert not Path(setup.folder / "kiosk/outbox.db-wal").exists()
+    assert setup.accounts_agree()
+
+
+def test_a_broker_that_is_killed_and_forgets_loses_nothing(setup: Setup) -> None:
+    delivery = setup.delivery()
+    texts = submit(delivery, 1, 3000)
+    setup.broker.kill()
+    setup.broker.wipe()
+    texts += submit(delivery, 3001, 6000)
+    setup.broker.start()
+    wait_for(lambda: delivery.status().pending == 0, "all are acknowledged", 40)
+    assert setup.rows() == texts
+    assert setup.accounts_agree()
+    assert delivery.stop(5)
+
+
+def test_what_waits_at_a_stop_is_sent_by_the_next_run_first(setup: Setup) -> None:
+    setup.broker.stop()
+    first = setup.delivery()
+    texts = submit(first, 1, 700)
+    assert first.stop(5)
+    setup.broker.start()
+    second = setup.delivery()
+    texts += submit(second, 701, 800)
+    wait_for(lambda: second.status().pending == 0 and second.status().connected, "all are acknowledged", 40)
+    assert setup.rows("SELECT message FROM client_logs WHERE code = 'x.y' ORDER BY id") == texts
+    assert second.stop(5)
+
+
+def test_the_http_door_serves_when_the_broker_does_not(setup: Setup) -> None:
+    token = setup.server.token("device", UUID)
+    setup.broker.stop()
+    door = HttpConfig(url=f"http://127.0.0.1:{setup.server.port}", token=token, after_failures=1)
+    delivery = setup.delivery(http=door)
+    texts = submit(delivery, 1, 1200)
+    wait_for(lambda: setup.rows() == texts, "all records are stored over HTTP", 40)
+    assert delivery.stop(5)
+    assert setup.accounts_agree()
+
+
+def test_a_lost_server_database_is_a_recorded_gap_and_not_a_stall(setup: Setup) -> None:
+    delivery = setup.delivery()
+    submit(delivery, 1, 10)
+    wait_for(lambda: delivery.status().pending == 0 and len(setup.rows()) == 10, "stored")
+    setup.server.stop()
+    for file in setup.folder.glob("server.db*"):
+        file.unlink()
+    setup.server.start()
+    texts = submit(delivery, 11, 20)
+    wait_for(lambda: setup.rows() == texts, "the later records are stored", 40)
+    assert setup.rows("SELECT first, last FROM gaps WHERE lane_id IN (SELECT id FROM lanes WHERE level = 'ERROR')") == [
+        (1, 10)
+    ]
+    assert delivery.stop(5)
+
+
+class Wall:
+    """A kiosk's clocks, to be set by the test: it starts in 1970, as a Pi without a clock battery does."""
+
+    def __init__(self) -> None:
+        self.real = system_clocks(trusted=True)
+        self.offset = timedelta()
+        self.synced = False
+        self.start = self.real.utc()
+        self.offset = datetime(1970, 1, 1, tzinfo=UTC) - self.start
+
+    def clocks(self) -> Clocks:
+        return Clocks(lambda: self.real.utc() + self.offset, self.real.boottime, lambda: self.synced, "boot-1")
+
+
+def test_a_kiosk_that_starts_in_1970_has_its_times_corrected_before_they_are_sent(setup: Setup) -> None:
+    wall = Wall()
+    delivery = setup.delivery(wall.clocks())
+    texts = submit(delivery, 1, 5)
+    wait_for(lambda: delivery.status().lanes[LogLevel.ERROR].durable == 5, "on disk")
+    assert not setup.rows()
+    wall.offset = timedelta()  # the clock is set ...
+    wall.synced = True  # ... and the kernel says so
+    texts += submit(delivery, 6, 8)
+    wait_for(lambda: setup.rows() == texts, "all records are stored", 40)
+    rows = setup.rows("SELECT timestamp, clock, device_timestamp FROM client_logs WHERE code = 'x.y' ORDER BY seq")
+    times = [datetime.fromisoformat(row[0]) for row in rows]
+    assert [row[1] for row in rows] == ["corrected"] * 5 + ["synced"] * 3
+    assert all(wall.start - timedelta(seconds=1) <= when <= datetime.now(UTC) for when in times)
+    assert times == sorted(times)
+    assert {row[2] for row in rows} == {None}, "nothing had to be clamped"
+    wall.offset = timedelta(hours=-2)  # someone sets it back
+    texts += submit(delivery, 9, 9)
+    wait_for(lambda: setup.rows() == texts, "order holds by number", 40)
+    wait_for(lambda: "clock.stepped" in setup.rows("SELECT code FROM client_logs"), "the step is a record")
+    assert delivery.stop(5)
