@@ -182,10 +182,14 @@ class Ingester:
         if self.wake is not None:
             selector.register(self.wake, selectors.EVENT_READ)
         while not self.stop.is_set() and self.failure is None:
-            if self.client.socket() is not connection or connection.fileno() < 0:
+            if not self._lives(connection):
                 self.failure = "connection lost"
                 return
             self._turn(selector, connection)
+
+    def _lives(self, connection: Any) -> bool:
+        """Paho drops the connection wherever it meets an error."""
+        return self.client.socket() is connection and connection.fileno() >= 0
 
     def _turn(self, selector: selectors.BaseSelector, connection: Any) -> None:
         now = time.monotonic()
@@ -216,7 +220,7 @@ class Ingester:
         with selectors.DefaultSelector() as look:
             look.register(connection, selectors.EVENT_READ)
             while self.records < MOST_RECORDS and self.bytes < MOST_BYTES:
-                if self.client.loop_read() != mqtt.MQTT_ERR_SUCCESS or self.client.socket() is not connection:
+                if self.client.loop_read() != mqtt.MQTT_ERR_SUCCESS or not self._lives(connection):
                     return
                 # TLS keeps to itself what it has decrypted already.
                 if not (self.broker.tls and connection.pending()) and not look.select(0):
