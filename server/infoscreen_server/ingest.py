@@ -189,7 +189,7 @@ class Ingester:
 
     def _lives(self, connection: Any) -> bool:
         """Paho drops the connection wherever it meets an error."""
-        return self.client.socket() is connection and connection.fileno() >= 0
+        return bool(connection == self.client.socket() and connection.fileno() >= 0)
 
     def _turn(self, selector: selectors.BaseSelector, connection: Any) -> None:
         now = time.monotonic()
