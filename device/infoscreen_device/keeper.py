@@ -112,6 +112,10 @@ class Keeper:
 
     def _written(self, finished: list[str], lanes: list[Lane], dropped: list[Dropped]) -> None:
         """Follow in memory what the commit made true."""
+        if self._settled or dropped:
+            # SQLite gives the ids of deleted rows again: a place to read on from is only good while none is deleted.
+            for lane in self.held.lanes.values():
+                lane.read_id = 0
         self._settled.clear()
         self._delete_at = None
         for name in finished:
@@ -267,6 +271,8 @@ class Keeper:
             return
         for run in dropped:
             self.held.lanes[run.epoch, run.level].settle(run.last)
+        for lane in self.held.lanes.values():
+            lane.read_id = 0
         self.incidents += tell_dropped(dropped, "age")
 
     def _tell(self, level: LogLevel, code: str, message: str, context: dict[str, object]) -> None:
