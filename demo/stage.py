@@ -1,5 +1,6 @@
 """Starts and ends the demo's parts: broker, server, screen, kiosk. Knows nothing of the story that is played on it."""
 
+import json
 import os
 import pwd
 import shutil
@@ -122,6 +123,9 @@ class Stage:
         config.write_text(self._filled("server.toml"))
         self._start("server", [self._program("infoscreen-server"), "run", "--config", str(config)])
         self._wait_while("server", lambda: answers(self.api_port), "the API answers")
+        # A hello that nobody hears yet is said again after 10 s; here the kiosk waits until the server listens.
+        log = self.directory / "server.log"
+        self._wait_while("server", lambda: b"listening on mqtt" in log.read_bytes(), "the server listens to the broker")
 
     def make_token(self) -> Path:
         """A file with the header that opens the log routes, so that no token is ever in a process list."""
@@ -184,11 +188,17 @@ class Stage:
             "broker_url": self.broker_url,
             "directory": self.directory,
             "display": self.display,
-            "mpv": self.mpv,
+            "player_argv": json.dumps(self._player_argv()),
             "player_user": self.user,
             "uuid": self.uuid,
         }
         return Template((ROOT / "demo" / name).read_text().partition("\n")[2]).substitute(words)
+
+    def _player_argv(self) -> list[str]:
+        folder = self.directory / "player"
+        quiet = ["--no-config", "--really-quiet", "--no-input-terminal", "--no-audio"]
+        video = ["--fs", "--loop-file=inf", "--vo=x11", "--hwdec=no", str(folder / "video.mp4")]
+        return [str(self.mpv), *quiet, f"--input-ipc-server={folder / 'mpv.socket'}", *video]
 
     def _folder(self, name: str, owner: str) -> Path:
         folder = self.directory / name
