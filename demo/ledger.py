@@ -4,6 +4,7 @@ import sqlite3
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ def stored(database: Path, uuid: str) -> int:
     with closing(_reader(database)) as connection:
         query = "SELECT count(*) FROM client_logs WHERE client_uuid = ? AND code = ?"
         return int(connection.execute(query, (uuid, CODE)).fetchone()[0])
+
+
+def answered(database: Path, uuid: str) -> datetime:
+    """When the agent last heard the server again after it had been out of reach, by the agent's own record."""
+    with closing(_reader(database)) as connection:
+        query = "SELECT max(timestamp) FROM client_logs WHERE client_uuid = ? AND code = 'broker.connected'"
+        return datetime.fromisoformat(connection.execute(query, (uuid,)).fetchone()[0])
 
 
 def count(database: Path, uuid: str, issued: list[tuple[str, str]]) -> Count:

@@ -65,7 +65,7 @@ def test_the_story_comes_true(tmp: Path) -> None:
     assert demo.process.wait(100) == 0, demo.text
     for told in (
         "ms later mpv starts again",
-        "records replayed in",
+        "records replayed and committed in",
         "0 lost, 0 doubled",
         "every lane: issued = stored",
     ):
