@@ -141,6 +141,8 @@ class Ledger:
     """The clients that are known, with their state_at."""
     lanes: Mapping[LaneKey, LaneState]
     sections: dict[SectionKey, list[Row]] = field(default_factory=dict)
+    """Rows of the log that were not handed over yet, `rows` in number."""
+    rows: int = 0
     gaps: list[tuple[int, Span]] = field(default_factory=list)
     dead: list[Dead] = field(default_factory=list)
     counts: dict[str, dict[LogLevel, int]] = field(default_factory=dict)
@@ -175,6 +177,10 @@ class Ledger:
             self._heartbeat(uuid, body)
         else:
             self._health(uuid, body)
+
+    def hand_over(self) -> dict[SectionKey, list[Row]]:
+        sections, self.sections, self.rows = self.sections, {}, 0
+        return sections
 
     def _count(self, name: str, number: int) -> None:
         if number:
@@ -236,6 +242,7 @@ class Ledger:
         if not rows:
             return 0
         self.sections.setdefault(SectionKey(uuid, level, lane_id), []).extend(rows)
+        self.rows += len(rows)
         self._tally(uuid, level, times)
         self._count("cut", len(cuts))
         for cut in cuts:

@@ -4,7 +4,8 @@ Locks are taken in one order everywhere, so that the doors cannot hold each othe
 lanes by id. Rows of the log go in beside SQLAlchemy: many rows per statement on SQLite, COPY on PostgreSQL.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
@@ -125,9 +126,8 @@ def _insert(connection: Connection, model: type[Any]) -> Any:
 
 
 def write(connection: Connection, ledger: Ledger, source: str) -> None:
-    """All that the ledger says, in the transaction that locked what it builds on."""
+    """All that the ledger says but for the log's rows, in the transaction that locked what it builds on."""
     at = ledger.received_at
-    write_logs(connection, ledger.sections, at)
     _write_lanes(connection, ledger.lanes.values(), at)
     if ledger.gaps:
         rows = [{"lane_id": lane, "first": gap.first, "last": gap.last, "recorded_at": at} for lane, gap in ledger.gaps]
@@ -138,14 +138,31 @@ def write(connection: Connection, ledger: Ledger, source: str) -> None:
     count(connection, source, ledger.stats)
 
 
-def write_logs(connection: Connection, sections: dict[SectionKey, list[Row]], received_at: datetime) -> None:
-    if not sections:
-        return
+Sink = Callable[[Mapping[SectionKey, list[Row]]], None]
+
+
+@contextmanager
+def log_sink(connection: Connection, received_at: datetime) -> Iterator[Sink]:
+    """Takes rows of the log, portion after portion. Until the block ends the connection is good for nothing else.
+
+    PostgreSQL works on a portion while the next one is prepared.
+    """
     driver: Any = connection.connection.driver_connection
+    received = time_text(received_at)
     if is_sqlite(connection):
-        _insert_many(driver, sections, time_text(received_at))
-    else:
-        _copy(driver, sections, time_text(received_at))
+        yield lambda sections: _insert_many(driver, sections, received)
+        return
+    copies: list[Any] = []
+    with ExitStack() as stack:
+
+        def write(sections: Mapping[SectionKey, list[Row]]) -> None:
+            if not copies:
+                cursor = stack.enter_context(driver.cursor())
+                names = f"COPY {ClientLog.__tablename__} ({_NAMES}) FROM STDIN"
+                copies.append(stack.enter_context(cursor.copy(names)))
+            copies[0].write(_copy_text(sections, received).encode())
+
+        yield write
 
 
 _HEAD = ("client_uuid", "received_at", "level", "lane_id")
@@ -163,9 +180,10 @@ def _insert_statement(rows: int) -> str:
 _FULL, _SINGLE = _insert_statement(ROWS_A_STATEMENT), _insert_statement(1)
 
 
-def _insert_many(driver: Any, sections: dict[SectionKey, list[Row]], received_at: str) -> None:
+def _insert_many(driver: Any, sections: Mapping[SectionKey, list[Row]], received_at: str) -> None:
     for (uuid, level, lane_id), rows in sections.items():
-        head = (uuid, received_at, level, lane_id)
+        # Plain text: sqlite3 binds a value of its own types three times as fast as one of a class made from them.
+        head = (uuid, received_at, str(level), lane_id)
         whole = len(rows) - len(rows) % ROWS_A_STATEMENT
         for start in range(0, whole, ROWS_A_STATEMENT):
             values = chain(head, chain.from_iterable(rows[start : start + ROWS_A_STATEMENT]))
@@ -174,37 +192,24 @@ def _insert_many(driver: Any, sections: dict[SectionKey, list[Row]], received_at
             driver.executemany(_SINGLE, [head + row for row in rows[whole:]])
 
 
-def _copy(driver: Any, sections: dict[SectionKey, list[Row]], received_at: str) -> None:
-    names = f"COPY {ClientLog.__tablename__} ({_NAMES}) FROM STDIN"
-    with driver.cursor() as cursor, cursor.copy(names) as copy:
-        for (uuid, level, lane_id), rows in sections.items():
-            head = f"{uuid}\t{received_at}\t{level}\t{_null(lane_id)}\t"
-            # By the thousand, so that the server works while the next ones are prepared.
-            for start in range(0, len(rows), 1000):
-                copy.write(_copy_text(head, rows[start : start + 1000]).encode())
-
-
-def _copy_text(head: str, rows: Sequence[Row]) -> str:
+def _copy_text(sections: Mapping[SectionKey, list[Row]], received_at: str) -> str:
     """PostgreSQL's text format: tab between fields, backslash before what has a meaning, \\N for NULL."""
     lines: list[str] = []
     add = lines.append
-    for when, device_when, code, message, context, seq, clock in rows:
-        if not message.isprintable() or "\\" in message:
-            message = _escape(message)  # noqa: PLW2901 - from here on the escaped one is meant
-        # JSON text has no control characters, and a code is rarely there.
-        shown = "\\N" if context is None else context.replace("\\", "\\\\")
-        coded = "\\N" if code is None else _escape(code)
-        original = device_when or "\\N"
-        number = "\\N" if seq is None else seq
-        add(f"{head}{when}\t{original}\t{coded}\t{message}\t{shown}\t{number}\t{clock or _NULL}\n")
+    for (uuid, level, lane_id), rows in sections.items():
+        head = f"{uuid}\t{received_at}\t{level}\t{_NULL if lane_id is None else lane_id}\t"
+        for when, device_when, code, message, context, seq, clock in rows:
+            if not message.isprintable() or "\\" in message:
+                message = _escape(message)  # noqa: PLW2901 - from here on the escaped one is meant
+            # JSON text has no control characters.
+            shown = _NULL if context is None else context.replace("\\", "\\\\")
+            coded = _NULL if code is None else _escape(code)
+            number = _NULL if seq is None else seq
+            add(f"{head}{when}\t{device_when or _NULL}\t{coded}\t{message}\t{shown}\t{number}\t{clock or _NULL}\n")
     return "".join(lines)
 
 
 _NULL = "\\N"
-
-
-def _null(value: object) -> object:
-    return _NULL if value is None else value
 
 
 def _escape(field: str) -> str:

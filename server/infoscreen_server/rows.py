@@ -76,7 +76,17 @@ def rows_of(records: Sequence[Record], within: Bounds, coded_only: bool) -> tupl
         if len(message) > MAX_MESSAGE_CHARS:
             cuts.append(Cut(seq, f"message: longer than {MAX_MESSAGE_CHARS} characters", message[:MAX_DEAD_CHARS]))
             message = message[: MAX_MESSAGE_CHARS - len(CUT)] + CUT
-        add((when.isoformat("T", "microseconds")[:26] + "Z", original, code, message, text, seq, clock))
+        add(
+            (
+                when.isoformat("T", "microseconds")[:26] + "Z",
+                original,
+                code,
+                message,
+                text,
+                seq,
+                clock and clock._value_,
+            )
+        )
         note(when)
     return rows, times, cuts
 

@@ -25,6 +25,8 @@ __all__ = ["Arrival", "Body", "Policy", "Presence", "Refused", "Settings", "inge
 
 log = logging.getLogger(__name__)
 
+PORTION_ROWS = 500
+"""How many rows are handed to the database at a time within the transaction."""
 _DATA_ERRORS = ("IntegrityError", "DataError", "ProgrammingError", "InternalError", "NotSupportedError")
 """PEP 249 names of what a driver raises when it is the data that does not fit; the others are the connection's."""
 
@@ -69,8 +71,13 @@ def _transaction(
         clients = persist.lock_clients(connection, uuids, received_at, create=settings.auto_register)
         lanes = persist.lock_lanes(connection, [key for key in lane_keys if key[0] in clients], received_at)
         ledger = Ledger(received_at, settings, mark, clients, lanes)
-        for arrival in arrivals:
-            ledger.enter(arrival)
+        with persist.log_sink(connection, received_at) as sink:
+            for arrival in arrivals:
+                ledger.enter(arrival)
+                if ledger.rows >= PORTION_ROWS:
+                    sink(ledger.hand_over())
+            if ledger.rows:
+                sink(ledger.hand_over())
         persist.write(connection, ledger, source)
     return [(uuid, ack) for (uuid, _epoch), ack in ledger.acks.items()]
 
