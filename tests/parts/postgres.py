@@ -30,12 +30,8 @@ class Postgres:
         if not self.data.exists():
             self.data.mkdir(parents=True)
             if os.getuid() == 0:
-                # Every folder above must let the other user pass.
-                for folder in [self.data, *self.data.parents]:
-                    if folder in (Path("/"), Path("/tmp")):
-                        break
-                    folder.chmod(folder.stat().st_mode | 0o011)
                 shutil.chown(self.data, "postgres", "postgres")
+                self._open_the_way()
             initdb: list[str | Path] = [
                 _bin() / "initdb",
                 "-D",
@@ -53,7 +49,16 @@ class Postgres:
         wait_for(lambda: answers(self.port), "PostgreSQL answers")
         return self
 
+    def _open_the_way(self) -> None:
+        """Every folder above must let the other user pass; another test session may have closed one again."""
+        for folder in self.data.parents:
+            if folder in (Path("/"), Path("/tmp")):
+                break
+            folder.chmod(folder.stat().st_mode | 0o011)
+
     def _ctl(self, verb: str, *more: str) -> None:
+        if os.getuid() == 0:
+            self._open_the_way()
         command = self._as_owner(_bin() / "pg_ctl", "-D", self.data, "-w", verb, *more)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
 
