@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 
 PORTION_ROWS = 500
 """How many rows are handed to the database at a time within the transaction."""
-_DATA_ERRORS = ("IntegrityError", "DataError", "ProgrammingError", "InternalError", "NotSupportedError")
-"""PEP 249 names of what a driver raises when it is the data that does not fit; the others are the connection's."""
+_SQLITE_DATA = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError)
+_POSTGRES_DATA = ("22", "23", "54", "P0")
+"""Classes of SQLSTATE (PostgreSQL manual, appendix A): data, integrity, program limits, raised by a trigger."""
 
 
 def ingest(
@@ -88,8 +89,10 @@ def is_datas_fault(error: BaseException) -> bool:
         if error.connection_invalidated:
             return False
         error = error.orig or error
-    if isinstance(error, sqlite3.Error) or type(error).__module__.startswith("psycopg"):
-        return any(base.__name__ in _DATA_ERRORS for base in type(error).__mro__)
+    if isinstance(error, sqlite3.Error):
+        return isinstance(error, _SQLITE_DATA)
+    if type(error).__module__.startswith("psycopg"):
+        return (getattr(error, "sqlstate", None) or "").startswith(_POSTGRES_DATA)
     return isinstance(error, (ValueError, TypeError, OverflowError, RecursionError))
 
 
