@@ -56,8 +56,8 @@ def _show(stage: Stage, screen: Screen, *, once: bool) -> None:
     screen.fact("kiosk", f"{stage.uuid}   mpv on display {stage.display} as {stage.user}")
     if not once:
         screen.title("Try it in another terminal")
-        print(f"  curl -H @{token} {stage.api}/api/clients")
-        print(f"  curl -H @{token} '{stage.api}/api/client-logs/{stage.uuid}/logs?limit=5'")
+        print(f"  curl -s -H @{token} {stage.api}/api/clients")
+        print(f"  curl -s -H @{token} '{stage.api}/api/client-logs/{stage.uuid}/logs?limit=5'")
         print(f"  ./run agent status --config {stage.directory}/agent.toml")
     screen.title("The story")
     Story(stage, screen).play()
