@@ -462,9 +462,6 @@ def _levels(body: Mapping[str, Any], name: str) -> list[tuple[LogLevel, Any]]:
         raise WireError(f"{name}: expected the levels {', '.join(LogLevel).lower()}") from None
 
 
-# --- hello and ack ----------------------------------------------------------------------------------------------------
-
-
 def encode_hello(hello: Hello) -> bytes:
     lanes = {level.lower(): {"base": span.base, "next": span.next} for level, span in hello.lanes.items()}
     return to_json({"epoch": hello.epoch, "lanes": lanes, "version": hello.version})
@@ -522,9 +519,6 @@ def ack_from(body: object) -> Ack:
             except ValueError:
                 raise WireError(f"wanted.{level.lower()}: expected one of {', '.join(Wanted)}") from None
     return Ack(_text(body.get("epoch"), "epoch", MAX_ID_CHARS), lanes, wanted)
-
-
-# --- heartbeat and health ---------------------------------------------------------------------------------------------
 
 
 def encode_heartbeat(beat: Heartbeat) -> bytes:
