@@ -25,14 +25,17 @@ log = logging.getLogger(__name__)
 
 WINDOW = timedelta(hours=24)
 """What `counters` count over."""
-STEP = timedelta(hours=1)
-"""How far the window moves in one transaction when it lies far behind."""
+FIRST_STEP, SHORTEST_STEP = timedelta(hours=1), timedelta(minutes=1)
+"""How far the window moves in one transaction when it lies far behind; by what that takes, twice or half as far next."""
+STEP_S = 0.1
 EVERY_S = 60.0
 OFFLINE_EVERY_S = 5.0
 PRUNE_EVERY_S = 3600.0
 CHUNK_ROWS = 2_000
 """Deleted in one transaction: about 100 ms of SQLite's one write lock on a slow disk."""
-PAUSE_S = 0.02
+PAUSE_S = 0.12
+"""Between two transactions: longer than the 100 ms that SQLite lets a writer sleep before it looks for the lock again,
+else ingest would find it taken time after time."""
 MISSED_HEARTBEATS = 3
 DAILY_KEPT = timedelta(days=400)
 """Of the daily rollups: this year's figures beside last year's."""
@@ -93,23 +96,34 @@ def count_out(engine: Engine, now: datetime, stop: threading.Event | None = None
     Exact at every moment: rows with a timestamp after the mark are counted, and the mark cannot move while an ingest
     transaction is open that has read it.
     """
-    target = now - WINDOW
-    while not (stop is not None and stop.is_set()):
-        with writing(engine) as connection:
-            mark = counter_mark(connection, alone=True)
-            if target <= mark:
-                return
-            reached = min(target, mark + STEP)
-            # By client: there is no index over the whole log, and most counters are 0.
-            counted = Counter.error + Counter.warn + Counter.info + Counter.debug > 0
-            left = connection.execute(
-                select(ClientLog.client_uuid, ClientLog.level, func.count())
-                .join(Counter, (Counter.client_uuid == ClientLog.client_uuid) & counted)
-                .where(ClientLog.timestamp > mark, ClientLog.timestamp <= reached)
-                .group_by(ClientLog.client_uuid, ClientLog.level)
-            ).all()
-            _subtract(connection, left)
-            connection.execute(update(CounterMark).values(counted_out_to=reached))
+    stop = stop or threading.Event()
+    target, step = now - WINDOW, FIRST_STEP
+    while not stop.is_set():
+        began = time.monotonic()
+        if _move_mark(engine, target, step):
+            return
+        step = step * 2 if time.monotonic() - began < STEP_S else max(SHORTEST_STEP, step / 2)
+        stop.wait(PAUSE_S)
+
+
+def _move_mark(engine: Engine, target: datetime, step: timedelta) -> bool:
+    """One step of the window; whether it is at the target now."""
+    with writing(engine) as connection:
+        mark = counter_mark(connection, alone=True)
+        if target <= mark:
+            return True
+        reached = min(target, mark + step)
+        # By client: there is no index over the whole log, and most counters are 0.
+        counted = Counter.error + Counter.warn + Counter.info + Counter.debug > 0
+        left = connection.execute(
+            select(ClientLog.client_uuid, ClientLog.level, func.count())
+            .join(Counter, (Counter.client_uuid == ClientLog.client_uuid) & counted)
+            .where(ClientLog.timestamp > mark, ClientLog.timestamp <= reached)
+            .group_by(ClientLog.client_uuid, ClientLog.level)
+        ).all()
+        _subtract(connection, left)
+        connection.execute(update(CounterMark).values(counted_out_to=reached))
+    return reached == target
 
 
 def _subtract(connection: Any, left: Any) -> None:

@@ -29,7 +29,8 @@ PORTION_ROWS = 500
 """How many rows are handed to the database at a time within the transaction."""
 _SQLITE_DATA = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError)
 _POSTGRES_DATA = ("22", "23", "54", "P0")
-"""Classes of SQLSTATE (PostgreSQL manual, appendix A): data, integrity, program limits, raised by a trigger."""
+"""Classes of SQLSTATE (PostgreSQL manual, appendix A): data, integrity, program limits, raised by a trigger. What the
+driver itself finds wrong with a value has none, but the same names."""
 
 
 def ingest(
@@ -92,7 +93,8 @@ def is_datas_fault(error: BaseException) -> bool:
     if isinstance(error, sqlite3.Error):
         return isinstance(error, _SQLITE_DATA)
     if type(error).__module__.startswith("psycopg"):
-        return (getattr(error, "sqlstate", None) or "").startswith(_POSTGRES_DATA)
+        named = any(base.__name__ in ("DataError", "IntegrityError") for base in type(error).__mro__)
+        return named or (getattr(error, "sqlstate", None) or "").startswith(_POSTGRES_DATA)
     return isinstance(error, (ValueError, TypeError, OverflowError, RecursionError))
 
 

@@ -1,0 +1,193 @@
+"""Counters that stay exact while rows come and go, retention in small bites, and silence told from life."""
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from infoscreen_server import db, housekeeping
+from infoscreen_server.config import ServerConfig
+from infoscreen_server.store import Arrival, Policy, Presence, ingest
+from infoscreen_shared.messages import LogLevel
+from parts.fleet import ALL, NOW, OTHER, UUID, Fleet, batch, hours, item, of_items, uuid_of
+from parts.wait import wait_for
+
+DAY = timedelta(days=1)
+BREATH_S = 0.005
+"""Between two transactions of a busy door: SQLite's lock is not handed on in turn, so one that never rests keeps it."""
+
+
+@pytest.fixture
+def fleet(database_url: str) -> Iterator[Fleet]:
+    with Fleet(database_url) as made:
+        yield made
+
+
+def counter(fleet: Fleet) -> list[tuple[str, int, int]]:
+    return fleet.rows("SELECT client_uuid, info, error FROM counters ORDER BY client_uuid")
+
+
+def test_the_window_slides_and_takes_out_what_it_leaves(fleet: Fleet) -> None:
+    times = [NOW - hours(23), NOW - hours(12), NOW - hours(1)]
+    fleet.say(of_items([item(n, when) for n, when in enumerate(times, 1)]), batch([1], level=LogLevel.ERROR))
+    assert counter(fleet) == [(UUID, 3, 1)]
+    for later, left in ((hours(0.5), 3), (hours(2), 2), (hours(13), 1), (hours(23.5), 0)):
+        housekeeping.count_out(fleet.engine, NOW + later)
+        assert counter(fleet)[0][1] == left
+        assert fleet.counters_agree()
+    assert counter(fleet) == [(UUID, 0, 1)]
+
+
+def test_rows_older_than_the_window_are_never_counted(fleet: Fleet) -> None:
+    later = NOW + hours(1)
+    housekeeping.count_out(fleet.engine, later)
+    times = later - DAY, later - DAY + timedelta(microseconds=1)
+    fleet.say(of_items([item(n, when) for n, when in enumerate(times, 1)]), now=later)
+    assert counter(fleet) == [(UUID, 1, 0)]
+    assert fleet.counters_agree()
+    assert fleet.daily_agrees()
+
+
+def test_the_mark_never_goes_back(fleet: Fleet) -> None:
+    housekeeping.count_out(fleet.engine, NOW + DAY)
+    before = fleet.one("SELECT counted_out_to FROM counter_mark")
+    housekeeping.count_out(fleet.engine, NOW)
+    assert fleet.one("SELECT counted_out_to FROM counter_mark") == before
+
+
+def test_counting_in_and_out_at_once_stays_exact(fleet: Fleet) -> None:
+    """Rows on both sides of a mark that moves all the time, from two doors."""
+    housekeeping.count_out(fleet.engine, NOW)
+    failures: list[BaseException] = []
+    over = threading.Event()
+
+    def door(uuid: str) -> None:
+        try:
+            with Fleet(fleet.url) as mine:
+                for step in range(40):
+                    times = [NOW - DAY + timedelta(seconds=60 * step + offset) for offset in (0, 20, 59, 61, 90)]
+                    records = of_items([item(5 * step + n, when) for n, when in enumerate(times, 1)])
+                    ingest(mine.engine, [Arrival(uuid, records)], NOW, ALL, "mqtt")
+                    over.wait(BREATH_S)
+        except BaseException as error:  # noqa: BLE001 - told to the test below
+            failures.append(error)
+
+    doors = [threading.Thread(target=door, args=(uuid,)) for uuid in (UUID, OTHER)]
+    for thread in doors:
+        thread.start()
+    with Fleet(fleet.url) as mine:
+        minute = 0
+        while any(thread.is_alive() for thread in doors):
+            minute += 1
+            housekeeping.count_out(mine.engine, NOW + timedelta(minutes=minute * 0.7))
+    assert not failures
+    assert fleet.account() == (400, 400, 0, 0, 0)
+    assert fleet.counters_agree()
+    housekeeping.count_out(fleet.engine, NOW + DAY)
+    assert fleet.rows("SELECT info FROM counters") == [0, 0]
+
+
+def test_prune_takes_what_is_too_old_and_nothing_else(fleet: Fleet) -> None:
+    keep = Policy(debug_mode=True, log_retention_days=10)
+    for number in range(3):
+        times = [NOW - timedelta(days=day) for day in (9, 6, 3, 0)]
+        fleet.say(of_items([item(n, when) for n, when in enumerate(times, 1)]), uuid=uuid_of(number), policy=keep)
+    fleet.say(of_items([{"seq": 1}], epoch="dead"), policy=keep)
+    later = NOW + timedelta(days=5)
+    fleet.say(batch([1], epoch="young"), policy=keep, now=later)
+    assert housekeeping.prune(fleet.engine, keep, later) == 6
+    assert sorted(fleet.messages()) == sorted(["m3", "m4"] * 3 + ["m1"])
+    assert len(fleet.rows("SELECT 1 FROM dead_letters")) == 1
+    assert fleet.counters_agree()
+
+
+def test_prune_takes_lanes_and_gaps_nobody_speaks_of_any_more(fleet: Fleet) -> None:
+    keep = Policy(debug_mode=True, log_retention_days=10)
+    fleet.say(batch([5], base=4, epoch="old"), of_items([{"seq": 1}], epoch="old", level=LogLevel.WARN), policy=keep)
+    later = NOW + timedelta(days=11)
+    fleet.say(batch([3], base=2, epoch="new"), policy=keep, now=later)
+    housekeeping.prune(fleet.engine, keep, later)
+    assert fleet.rows("SELECT epoch FROM lanes") == ["new"]
+    assert fleet.rows("SELECT last FROM gaps") == [2]
+    assert fleet.rows("SELECT 1 FROM dead_letters") == []
+
+
+def test_prune_goes_in_bites_and_stops_when_told(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "CHUNK_ROWS", 10)
+    for number in range(4):
+        fleet.say(batch(range(1, 26)), uuid=uuid_of(number))
+    later = NOW + timedelta(days=100)
+    assert housekeeping.prune(fleet.engine, ALL, later, stopped()) == 0
+    assert housekeeping.prune(fleet.engine, ALL, later) == 100
+    assert fleet.messages() == []
+
+
+def stopped() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
+def test_ingest_waits_only_a_moment_for_a_large_prune(fleet: Fleet) -> None:
+    for first in range(1, 10_001, 500):
+        fleet.say(batch(range(first, first + 500)))
+    later = NOW + timedelta(days=100)
+    pruned: list[int] = []
+    pruning = threading.Thread(target=lambda: pruned.append(housekeeping.prune(fleet.engine, ALL, later)))
+    pruning.start()
+    slowest = 0.0
+    with Fleet(fleet.url) as mine:
+        number = 0
+        while pruning.is_alive():
+            number += 1
+            before = time.perf_counter()
+            mine.say(of_items([item(number, later)], epoch="live"), now=later)
+            slowest = max(slowest, time.perf_counter() - before)
+            pruning.join(BREATH_S)
+    assert pruned == [10_000]
+    assert number > 3, "ingest went on meanwhile"
+    assert slowest < 2.0
+
+
+def test_a_client_that_fell_silent_is_offline(fleet: Fleet) -> None:
+    fleet.say(Presence(True))
+    fleet.say(Presence(True), uuid=OTHER, now=NOW + timedelta(seconds=30))
+    silence = timedelta(seconds=45)
+    assert housekeeping.mark_offline(fleet.engine, silence, NOW + timedelta(seconds=45)) == 0
+    assert housekeeping.mark_offline(fleet.engine, silence, NOW + timedelta(seconds=46)) == 1
+    assert fleet.rows("SELECT uuid FROM clients WHERE online") == [OTHER]
+    assert housekeeping.mark_offline(fleet.engine, silence, NOW + timedelta(seconds=46)) == 0
+
+
+def test_the_loop_works_and_ends_when_told(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/server.db"
+    with Fleet(url) as fleet:
+        fleet.say(batch([1]), now=NOW - timedelta(days=200))
+        stop = threading.Event()
+        loop = threading.Thread(target=housekeeping.run_housekeeping, args=(ServerConfig(database_url=url), stop))
+        loop.start()
+        try:
+            wait_for(lambda: fleet.rows("SELECT 1 FROM lanes") == [], "old lanes are gone")
+            wait_for(lambda: fleet.rows("SELECT uuid FROM clients WHERE online") == [], "the silent one is offline")
+        finally:
+            stop.set()
+            loop.join(5)
+        assert not loop.is_alive()
+
+
+def test_the_loop_outlives_a_database_without_tables(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/server.db"
+    stop = threading.Event()
+    codes: list[int] = []
+    config = ServerConfig(database_url=url)
+    loop = threading.Thread(target=lambda: codes.append(housekeeping.run_housekeeping(config, stop)))
+    loop.start()
+    wait_for((tmp_path / "server.db").exists, "it has looked at the database")
+    assert loop.is_alive()
+    stop.set()
+    loop.join(5)
+    assert codes == [0]
+    assert db.head()
