@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 WINDOW = timedelta(hours=24)
 """What `counters` count over."""
 FIRST_STEP, SHORTEST_STEP = timedelta(hours=1), timedelta(minutes=1)
-"""How far the window moves in one transaction when it lies far behind; by what that takes, twice or half as far next."""
+"""How far the window moves in one transaction when it lies far behind; by what that took, twice or half as far."""
 STEP_S = 0.1
 EVERY_S = 60.0
 OFFLINE_EVERY_S = 5.0

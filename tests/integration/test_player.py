@@ -143,6 +143,7 @@ def test_the_watchdog_asks_for_a_restart(stage: Stage, watchdog: ControlLoop) ->
     told = last(watchdog, 1)
     wait_for(lambda: watchdog.of("attach"), "the handler is attached")
     os.kill(pid, signal.SIGKILL)
+    wait_for(gone(pid), "the player is dead")
     watchdog.ask_restart(told, 7)
     new, _, _ = stage.plays(2)
     wait_for(lambda: watchdog.of("restarted"), "the handler answers")
