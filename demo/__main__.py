@@ -16,15 +16,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./run demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="end after the story: 0 if all of it went well")
     once: bool = parser.parse_args().once
-    signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGHUP, _end)
+    # SIGINT too: a shell starts what runs in its background with it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     screen = Screen()
     stage: Stage | None = None
     try:
         stage = Stage()
         _show(stage, screen, once=once)
-    except KeyboardInterrupt:
-        return 130
     except (StepError, OSError, subprocess.SubprocessError) as problem:
         screen.failure(str(problem))
         if stage is not None:
