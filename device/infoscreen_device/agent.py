@@ -147,7 +147,9 @@ class Agent:
         while not self.stopping:
             try:
                 self.turn(events)
-                events = self._selector.select(max(0.0, self._wake_at() - self.clocks.boottime()))
+                # SIGTERM came with this turn's events: nothing would wake the next select for it.
+                wait = 0.0 if self.stopping else max(0.0, self._wake_at() - self.clocks.boottime())
+                events = self._selector.select(wait)
             except Exception:
                 # A defect must not end the watch. systemd's watchdog is not fed, in case it never gets better.
                 log.exception("a turn of the loop failed")
