@@ -39,9 +39,10 @@ def of_items(items: list[Any], *, base: int = 0, epoch: str = "e", level: LogLev
 
 
 class Fleet:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, migrated: bool = True) -> None:
         self.url = url
-        db.upgrade(url)
+        if migrated:
+            db.upgrade(url)
         self.engine = db.make_engine(url)
 
     def say(self, *bodies: Body, uuid: str = UUID, policy: Policy = ALL, now: datetime = NOW) -> list[tuple[str, Ack]]:
