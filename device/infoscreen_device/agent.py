@@ -12,8 +12,6 @@ import selectors
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from types import FrameType
 
 from infoscreen_device import journal, report
@@ -21,7 +19,7 @@ from infoscreen_device.actor import Actor
 from infoscreen_device.clock import Clocks, system_clocks
 from infoscreen_device.control import ControlServer, Request, draft_from_request, expectation_from_request
 from infoscreen_device.core import recovery
-from infoscreen_device.core.actions import Emit, Observation
+from infoscreen_device.core.actions import Emit, Observation, Reboot
 from infoscreen_device.core.model import Draft
 from infoscreen_device.core.recovery import State
 from infoscreen_device.delivery import Delivery
@@ -32,6 +30,7 @@ from infoscreen_device.settings import Config
 from infoscreen_device.state import StateFile
 from infoscreen_device.systemd import Notifier
 from infoscreen_device.watch import Watch
+from infoscreen_shared import __version__
 from infoscreen_shared.messages import LogLevel
 
 log = logging.getLogger(__name__)
@@ -81,7 +80,7 @@ class Agent:
         self.config, self.clocks, self.control = config, clocks, control
         self.stopping = False
         self._selector = selectors.DefaultSelector()
-        self._identity = report.Identity(resolve_uuid(config), _version())
+        self._identity = report.Identity(resolve_uuid(config), __version__)
         self._delivery = Delivery(config, self._identity.uuid, clocks, self._identity.version)
         self._file = StateFile(config.state_dir, clocks.boot_id)
         self._notifier = Notifier(environ, os.getpid())
@@ -194,12 +193,16 @@ class Agent:
     def _take(self, step: recovery.Step, now: float) -> None:
         """Goes to the next state and does what it asks for: commands first, words later."""
         state, actions = step
-        if state != self.state:
-            self.state = state
+        changed, self.state = state != self.state, state
+        deeds = [action for action in actions if not isinstance(action, Emit)]
+        # Writing costs the restart a millisecond; only a reboot must not come before it is noted.
+        noted_first = changed and any(isinstance(action, Reboot) for action in deeds)
+        if noted_first:
             self._file.keep(state, now)
-        for action in actions:
-            if not isinstance(action, Emit):
-                self._actor.perform(action, now, self._file)
+        for deed in deeds:
+            self._actor.perform(deed, now, self._file)
+        if changed and not noted_first:
+            self._file.keep(state, now)
         for action in actions:
             if isinstance(action, Emit):
                 self._submit(action.draft)
@@ -320,10 +323,3 @@ def _signals() -> Iterator[int]:
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:
     pass
-
-
-def _version() -> str:
-    try:
-        return installed_version("infoscreen")
-    except PackageNotFoundError:
-        return "unknown"

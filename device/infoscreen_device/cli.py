@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from infoscreen_device.client import Watchdog, WatchdogAwayError, WatchdogError
 from infoscreen_device.config import DEFAULT_PATH, ConfigError, load_config, places
+from infoscreen_shared import __version__
 
 EXIT_OK, EXIT_FAILED, EXIT_AWAY, EXIT_CONFIG = 0, 1, 3, 78
 """3: the program is not running (LSB); 78: EX_CONFIG of sysexits.h. argparse itself exits with 2."""
@@ -230,7 +231,5 @@ def _with_outbox(work: Callable[[], None]) -> int:
 
 
 def _version(_options: argparse.Namespace) -> int:
-    from importlib.metadata import version
-
-    print(f"infoscreen-watchdog {version('infoscreen')}")
+    print(f"infoscreen-watchdog {__version__}")
     return EXIT_OK

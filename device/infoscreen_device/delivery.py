@@ -14,7 +14,6 @@ import selectors
 import threading
 from dataclasses import dataclass, field
 from datetime import datetime
-from http.client import HTTPException
 from pathlib import Path
 
 from infoscreen_device.backlog import Backlog, Batch
@@ -439,7 +438,7 @@ class _Loop:
                 self._report(now)
                 if self.backlog.pending() >= before:
                     break
-        except (OSError, HTTPException, ValueError) as error:
+        except (OSError, ValueError) as error:
             log.warning("http door: %s", error)
         self.backlog.go_back()
 

@@ -20,7 +20,7 @@ MAX_ANSWER_BYTES = 1_000_000
 def post(config: HttpConfig, uuid: str, hello: Hello | None, batches: list[Batch]) -> list[Ack]:
     """Send a hello and batches in one request, gzip-compressed.
 
-    Raises OSError or http.client.HTTPException where the door does not answer, ValueError where it refuses.
+    Raises OSError where the door does not answer, ValueError where it refuses or answers something else.
     """
     assert config.url is not None
     url = urllib.parse.urlsplit(config.url)
@@ -29,11 +29,14 @@ def post(config: HttpConfig, uuid: str, hello: Hello | None, batches: list[Batch
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     if config.token is not None:
         headers["Authorization"] = f"Bearer {config.token}"
-    with contextlib.closing(_connection(url, config)) as connection:
-        path = f"{url.path.rstrip('/')}/api/ingest/{uuid}/logs"
-        connection.request("POST", path, gzip.compress(body, 3), headers)
-        response = connection.getresponse()
-        answer = response.read(MAX_ANSWER_BYTES)
+    path = f"{url.path.rstrip('/')}/api/ingest/{uuid}/logs"
+    try:
+        with contextlib.closing(_connection(url, config)) as connection:
+            connection.request("POST", path, gzip.compress(body, 3), headers)
+            response = connection.getresponse()
+            answer = response.read(MAX_ANSWER_BYTES)
+    except http.client.HTTPException as error:
+        raise ValueError(f"no HTTP: {type(error).__name__} {error}") from error
     if response.status != http.client.OK:
         raise ValueError(f"the server answered {response.status} {response.reason}")
     document = from_json(answer)

@@ -7,14 +7,19 @@ queued here; what is delivered is for the backlog to know.
 
 import contextlib
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Any
 
-import paho.mqtt.client as mqtt
+from infoscreen_device import lazily
 
-from infoscreen_device.settings import BrokerConfig
-from infoscreen_shared import topics
+# paho wants them for web sockets behind proxies and for TLS: 5 MB of a kiosk's memory that most never need.
+lazily.load("urllib.request")
+lazily.load("ssl")
+
+import paho.mqtt.client as mqtt  # noqa: E402
+
+from infoscreen_device.settings import BrokerConfig  # noqa: E402
+from infoscreen_shared import topics  # noqa: E402
 
 CONNECT_TIMEOUT_S = 5.0
 _COMMANDS = ("ack",)
@@ -37,6 +42,8 @@ class Publisher:
         if config.username is not None:
             client.username_pw_set(config.username, config.password)
         if config.tls:
+            import ssl
+
             context = ssl.create_default_context(cafile=None if config.ca_file is None else str(config.ca_file))
             client.tls_set_context(context)
         client.will_set(topics.topic(self.uuid, "status"), topics.OFFLINE, qos=1, retain=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from infoscreen_server.config import DEFAULT_PATH, ConfigError, ServerConfig, load
+from infoscreen_shared import __version__
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -114,9 +115,7 @@ def _fail(text: str, code: int = 1) -> int:
 
 
 def _version() -> int:
-    from importlib.metadata import version
-
-    print(f"infoscreen-server {version('infoscreen')}")
+    print(f"infoscreen-server {__version__}")
     return 0
 
 

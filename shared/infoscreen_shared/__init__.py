@@ -2,3 +2,5 @@
 
 Something belongs here only if both sides would break when they disagreed about it.
 """
+
+__version__ = "0.1.0"

@@ -1,0 +1,55 @@
+"""`./run bench [NAME …]`: without names all of them, about half an hour."""
+
+import argparse
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from bench import ROOT, backlog, disk, kills, rest, restart
+from bench.table import Row, render
+
+MEASUREMENTS = {
+    "restart": restart.run,
+    "backlog": backlog.run,
+    "kills": kills.run,
+    "disk": disk.run,
+    "rest": rest.run,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./run bench", description=__doc__)
+    parser.add_argument("name", nargs="*", help=f"{', '.join(MEASUREMENTS)}; by default all")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the repetitions: to see that it works")
+    options = parser.parse_args()
+    unknown = set(options.name) - set(MEASUREMENTS)
+    if unknown:
+        parser.error(f"no measurement is called {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
+    rows: list[Row] = []
+    # In the checkout, not in /tmp: that may be memory, and what a disk costs is to be measured.
+    base = ROOT / ".cache/bench"
+    base.mkdir(parents=True, exist_ok=True)
+    for name in options.name or MEASUREMENTS:
+        began = time.monotonic()
+        print(f"{name} …", file=sys.stderr, flush=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base))
+        folder.chmod(0o755)
+        try:
+            rows += MEASUREMENTS[name](folder, options.quick)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    print(render(rows))
+    machine = f"{psutil.cpu_count()} cores, {psutil.virtual_memory().total >> 30} GiB, Linux {platform.release()}"
+    command = " ".join(["./run bench", *options.name, *["--quick"] * options.quick])
+    print(f"\n{machine}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d', time.gmtime())}: {command}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
