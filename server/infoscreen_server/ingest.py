@@ -98,6 +98,7 @@ class Ingester:
         self.commit_due = 0.0
         """On the monotonic clock: while the database is away, when to try it again."""
         self.connected_at: float | None = None
+        self.session = ""
         self.client = self._new_client()
 
     def run(self) -> None:
@@ -136,7 +137,7 @@ class Ingester:
         client.max_inflight_messages_set(0)
         client.max_queued_messages_set(0)
         client.on_connect = self._on_connect
-        client.on_subscribe = _on_subscribe
+        client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_socket_open = _no_delay  # type: ignore[assignment]
@@ -166,9 +167,15 @@ class Ingester:
             self.failure = f"refuses the connection: {reason}"
             return
         self.connected_at = time.monotonic()
+        self.session = "kept session" if flags.session_present else "new session"
         client.subscribe([(name, 1) for name in topics.subscriptions()])
-        kept = "kept session" if flags.session_present else "new session"
-        log.info("listening on mqtt://%s:%d, %s", self.broker.host, self.broker.port, kept)
+
+    def _on_subscribe(self, _client: object, _data: object, _mid: int, reasons: list[Any], _properties: object) -> None:
+        # Only from here on does the broker keep for us what clients publish.
+        refused = [name for name, reason in zip(topics.subscriptions(), reasons, strict=False) if reason.is_failure]
+        if refused:
+            log.error("the broker refuses the subscription to %s; mend its access list", ", ".join(refused))
+        log.info("listening on mqtt://%s:%d, %s", self.broker.host, self.broker.port, self.session)
 
     def _on_disconnect(self, _client: object, _data: object, _flags: object, reason: Any, _properties: object) -> None:
         if not self.stop.is_set():
@@ -301,12 +308,6 @@ def _first_line(error: Exception) -> str:
     """Of a driver's message; SQLAlchemy would go on with the statement."""
     cause = getattr(error, "orig", None) or error
     return f"{type(cause).__name__}: {cause}".partition("\n")[0]
-
-
-def _on_subscribe(_client: object, _data: object, _mid: int, reasons: list[Any], _properties: object) -> None:
-    refused = [name for name, reason in zip(topics.subscriptions(), reasons, strict=False) if reason.is_failure]
-    if refused:
-        log.error("the broker refuses the subscription to %s; mend its access list", ", ".join(refused))
 
 
 def _no_delay(_client: mqtt.Client, _data: object, connection: socket.socket) -> None:
