@@ -94,7 +94,8 @@ class Publisher:
     def _connected(self, client: mqtt.Client, _userdata: object, _flags: object, reason: Any, *_: object) -> None:
         refused = reason.is_failure if hasattr(reason, "is_failure") else reason != 0
         if refused:
-            self.failure = f"refused by the broker: {_reason_text(reason)}"
+            text = mqtt.connack_string(reason) if isinstance(reason, int) else str(reason)
+            self.failure = f"refused by the broker: {text}"
             return
         client.subscribe([(topics.topic(self.uuid, kind), 1) for kind in _COMMANDS])
 
