@@ -456,8 +456,9 @@ def _document(payload: bytes | bytearray) -> dict[str, Any]:
 
 
 def _levels(body: Mapping[str, Any], name: str) -> list[tuple[LogLevel, Any]]:
+    found = _object(body, name)
     try:
-        return [(LogLevel(level.upper()), value) for level, value in _object(body, name).items()]
+        return [(LogLevel(level.upper()), value) for level, value in found.items()]
     except ValueError:
         raise WireError(f"{name}: expected the levels {', '.join(LogLevel).lower()}") from None
 
