@@ -14,6 +14,9 @@ from infoscreen_shared.messages import MAX_CONTEXT_CHARS, MAX_MESSAGE_CHARS, Rec
 FUTURE = timedelta(minutes=5)
 """How far a device's clock may run ahead before its records are pulled back (DESIGN section 6)."""
 CUT = " … [cut]"
+MAX_DEPTH = 100
+"""Of a context: far above sense, far below the some 900 levels at which a reader with more calls below it than the
+ingester fails."""
 MAX_DEAD_CHARS = 65_536
 """How much of an original is kept in a dead letter."""
 
@@ -70,8 +73,8 @@ def rows_of(records: Sequence[Record], within: Bounds, coded_only: bool) -> tupl
                     text = _storable(text, context)
             except (ValueError, RecursionError):
                 text = _rough(context)
-            if len(text) > MAX_CONTEXT_CHARS:
-                cuts.append(Cut(seq, f"context: longer than {MAX_CONTEXT_CHARS} characters", text[:MAX_DEAD_CHARS]))
+            if len(text) > 2 * MAX_DEPTH and (excess := _excess(text, context)):
+                cuts.append(Cut(seq, excess, text[:MAX_DEAD_CHARS]))
                 text = to_json({"truncated": text[: MAX_CONTEXT_CHARS // 8] + CUT}).decode()
         if len(message) > MAX_MESSAGE_CHARS:
             cuts.append(Cut(seq, f"message: longer than {MAX_MESSAGE_CHARS} characters", message[:MAX_DEAD_CHARS]))
@@ -110,18 +113,37 @@ def _context_encoder() -> Callable[[object, int], Sequence[str]]:
 _context = _context_encoder()
 
 
+def _excess(text: str, context: dict[str, Any]) -> str | None:
+    """What a context has too much of."""
+    if len(text) > MAX_CONTEXT_CHARS:
+        return f"context: longer than {MAX_CONTEXT_CHARS} characters"
+    if text.count("{") + text.count("[") > MAX_DEPTH and _depth(context) > MAX_DEPTH:
+        return f"context: nested deeper than {MAX_DEPTH} levels"
+    return None
+
+
+def _depth(value: object) -> int:
+    """How many dicts and lists lie within each other.
+
+    >>> _depth({"a": [1, {"b": 2}], "c": 3})
+    3
+    """
+    depth, layer = 0, [value]
+    while layer := [each for each in layer if isinstance(each, (dict, list))]:
+        depth += 1
+        layer = [inner for each in layer for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
+
+
 def context_text(context: dict[str, Any]) -> str:
-    """JSON that both databases can hold, cut where it is too long."""
+    """JSON that both databases can hold, cut where it is too long or nested too deeply."""
     text = _rough(context)
     return text if len(text) <= MAX_CONTEXT_CHARS else to_json({"truncated": text[: MAX_CONTEXT_CHARS // 8]}).decode()
 
 
 def _rough(context: dict[str, Any]) -> str:
     """The same as `_context`, for whatever it cannot do: numbers beyond all bounds (1e999), nesting, surrogates."""
-    try:
-        return clean(to_json(_sanitised(context)).decode())
-    except RecursionError:
-        return '{"truncated":"nested too deeply"}'
+    return clean(to_json(_sanitised(context)).decode())
 
 
 def _storable(text: str, context: dict[str, Any]) -> str:
@@ -131,13 +153,15 @@ def _storable(text: str, context: dict[str, Any]) -> str:
     return clean(text)
 
 
-def _sanitised(value: Any) -> Any:
+def _sanitised(value: Any, levels: int = MAX_DEPTH) -> Any:
     if isinstance(value, str):
         return clean(value)
+    if isinstance(value, (dict, list)) and levels == 0:
+        return CUT
     if isinstance(value, dict):
-        return {clean(key): _sanitised(inner) for key, inner in value.items()}
+        return {clean(key): _sanitised(inner, levels - 1) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_sanitised(inner) for inner in value]
+        return [_sanitised(inner, levels - 1) for inner in value]
     if isinstance(value, float) and value - value != 0:
         return str(value)
     return value

@@ -8,7 +8,7 @@ import pytest
 
 from infoscreen_server.ledger import SectionKey
 from infoscreen_server.persist import _copy_text
-from infoscreen_server.rows import CUT, Row, bounds, context_text, count_after, day_counts, rows_of
+from infoscreen_server.rows import CUT, MAX_DEPTH, Row, bounds, context_text, count_after, day_counts, rows_of
 from infoscreen_shared.messages import (
     MAX_CONTEXT_CHARS,
     MAX_MESSAGE_CHARS,
@@ -98,12 +98,29 @@ def test_an_escaped_backslash_before_u0000_is_not_a_nul() -> None:
     assert json.loads(text or "") == {"path": "C:\\u0000x"}
 
 
-def test_nesting_beyond_the_stack_is_said_and_not_raised() -> None:
-    deep: dict[str, Any] = {}
-    for _ in range(100_000):
-        deep = {"d": deep}
-    assert "deep" in (row(record(context=deep))[4] or "")
-    assert "deep" in context_text(deep)
+def nested(levels: int, core: object) -> dict[str, Any]:
+    deep: Any = core
+    for level in range(levels):
+        deep = {"d": deep} if level % 2 or level == levels - 1 else [deep]
+    assert isinstance(deep, dict)
+    return deep
+
+
+@pytest.mark.parametrize("core", [1, float("inf"), "\0", "\ud800"])
+@pytest.mark.parametrize("levels", [MAX_DEPTH + 1, 500, 960, 100_000])
+def test_nesting_beyond_sense_is_cut_and_said(levels: int, core: object) -> None:
+    """Whoever reads it back may have less of the stack left than we have."""
+    (found,), _times, (cut,) = rows_of([record(context=nested(levels, core))], WITHIN, False)
+    assert list(json.loads(found[4] or "")) == ["truncated"]
+    assert cut.reason == "context: nested deeper than 100 levels"
+    assert cut.original.startswith('{"d":')
+    assert context_text(nested(levels, core)).count("{") <= MAX_DEPTH
+
+
+def test_nesting_up_to_the_bound_stays() -> None:
+    assert json.loads(row(record(context=nested(MAX_DEPTH, 1)))[4] or "") == nested(MAX_DEPTH, 1)
+    wide = {"many": [[number] for number in range(300)]}
+    assert json.loads(row(record(context=wide))[4] or "") == wide
 
 
 def test_only_coded_ones_where_only_those_are_wanted() -> None:
