@@ -1,6 +1,6 @@
 """One MQTT message into an arrival. Pure, and never raises: whatever cannot be read becomes a Refused."""
 
-from infoscreen_server.store import Arrival, Body, Presence, Refused
+from infoscreen_server.store import Arrival, Body, Presence, Refused, Stale
 from infoscreen_shared import topics
 from infoscreen_shared.messages import WireError, clean, decode_health, decode_heartbeat, decode_hello, decode_logs
 
@@ -9,23 +9,25 @@ EXCERPT_BYTES = 16_384
 MAX_TOPIC_CHARS = 512
 
 
-def arrival_of(name: str, payload: bytes | bytearray, *, retained: bool = False) -> Arrival | None:
-    """What a message on this topic says; None for one to pass over.
+def arrival_of(name: str, payload: bytes | bytearray, *, retained: bool = False) -> Arrival:
+    """What a message on this topic says.
 
-    The broker gives retained messages to every new subscriber: only a status may be one, all else would be stored again
-    at each connection.
+    The broker gives retained messages to every new subscriber: only a good status may be one, all else would be stored,
+    or refused, again at each connection.
     """
     uuid = None
     try:
         topic = topics.parse(name)
         uuid = topic.uuid
         if retained and topic.kind != "status":
-            return None
+            return Arrival(uuid, Stale(), name)
         return Arrival(uuid, _body(topic, payload, retained), name)
     except (ValueError, RecursionError) as error:
         excerpt = bytes(payload[:EXCERPT_BYTES]).decode("utf-8", "replace").replace("\0", "\ufffd")
         reason = str(error) if isinstance(error, WireError) or uuid is None else "payload cannot be read"
         place = clean(name[:MAX_TOPIC_CHARS])
+        if retained:
+            return Arrival(uuid, Stale(), place)
         return Arrival(uuid, Refused(place, reason, excerpt), place)
 
 

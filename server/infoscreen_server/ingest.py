@@ -25,7 +25,7 @@ from sqlalchemy import Engine
 from infoscreen_server.config import Mqtt, ServerConfig
 from infoscreen_server.db import make_engine
 from infoscreen_server.incoming import arrival_of
-from infoscreen_server.store import Arrival, Refused, ingest
+from infoscreen_server.store import Arrival, Body, Refused, Stale, ingest
 from infoscreen_shared import topics
 from infoscreen_shared.messages import Batch, encode_ack
 
@@ -81,8 +81,7 @@ class Held(NamedTuple):
 
     mid: int
     qos: int
-    arrival: Arrival | None
-    """None for one that is passed over."""
+    arrival: Arrival
 
 
 class Ingester:
@@ -254,21 +253,19 @@ class Ingester:
 
     def _on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
         arrival = arrival_of(message.topic, message.payload, retained=message.retain)
-        if arrival is not None:
-            if isinstance(arrival.body, Refused):
-                # %r: what a client puts into a topic must not forge lines of our log.
-                log.warning("%r: %s", message.topic[:200], arrival.body.reason)
-            self.records += len(arrival.body.records) if isinstance(arrival.body, Batch) else 1
+        trouble = _trouble(arrival.body)
+        if trouble:
+            # %r: what a client puts into a topic must not forge lines of our log.
+            log.warning("%r: %s", message.topic[:200], trouble)
+        self.records += len(arrival.body.records) if isinstance(arrival.body, Batch) else 1
         self.bytes += len(message.payload)
         self.held.append(Held(message.mid, message.qos, arrival))
 
     def _commit(self) -> None:
         """Store all that was gathered, then acknowledge it. While the database is away nothing is acknowledged."""
-        arrivals = [held.arrival for held in self.held if held.arrival is not None]
-        acks = []
+        arrivals = [held.arrival for held in self.held]
         try:
-            if arrivals:
-                acks = ingest(self.engine, arrivals, datetime.now(UTC), self.config, "mqtt")
+            acks = ingest(self.engine, arrivals, datetime.now(UTC), self.config, "mqtt")
         except Exception as error:  # noqa: BLE001 - whatever it is, what was not committed must not be acknowledged
             pause = self.database_pause.next()
             self.commit_due = time.monotonic() + pause
@@ -302,6 +299,17 @@ class Backoff:
         pause = self.current * random.uniform(0.5, 1.0)
         self.current = min(self.longest, self.current * 2)
         return pause
+
+
+def _trouble(body: Body) -> str | None:
+    """What is wrong with a message, for the log; all of it is in the dead letters, or in the counts."""
+    if isinstance(body, Refused):
+        return body.reason
+    if isinstance(body, Stale):
+        return "retained, passed over: only the status may be"
+    if isinstance(body, Batch) and body.rejected:
+        return f"{len(body.rejected)} of {len(body.rejected) + len(body.records)} records: {body.rejected[0].reason}"
+    return None
 
 
 def _first_line(error: Exception) -> str:

@@ -71,7 +71,12 @@ class Refused:
     payload: str
 
 
-Body = Batch | Hello | Heartbeat | Health | Presence | Refused
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A retained message that must not be one: told again to each new subscriber, it is counted and passed over."""
+
+
+Body = Batch | Hello | Heartbeat | Health | Presence | Refused | Stale
 
 
 class Arrival(NamedTuple):
@@ -121,7 +126,7 @@ def keys_of(arrivals: list[Arrival]) -> tuple[set[str], set[LaneKey]]:
     uuids: set[str] = set()
     lanes: set[LaneKey] = set()
     for uuid, body, _topic in arrivals:
-        if uuid is None or isinstance(body, Refused):
+        if uuid is None or isinstance(body, Refused | Stale):
             continue
         uuids.add(uuid)
         if isinstance(body, Batch) and body.epoch is not None and body.first is not None:
@@ -163,6 +168,8 @@ class Ledger:
         if isinstance(body, Refused):
             self._count("rejected", 1)
             self._bury(Dead(uuid, body.topic, body.reason, body.payload))
+        elif isinstance(body, Stale):
+            self._count("retained", 1)
         elif uuid is None or uuid not in self.clients:
             self._turn_away(uuid)
         elif isinstance(body, Batch):

@@ -16,12 +16,23 @@ from sqlalchemy.exc import DBAPIError
 
 from infoscreen_server import persist
 from infoscreen_server.db import writing
-from infoscreen_server.ledger import Arrival, Body, Ledger, Policy, Presence, Refused, Settings, keys_of, wanted
+from infoscreen_server.ledger import Arrival, Body, Ledger, Policy, Presence, Refused, Settings, Stale, keys_of, wanted
 from infoscreen_server.rows import MAX_DEAD_CHARS
 from infoscreen_shared.messages import Ack, Batch, Record, Rejected, clean, encode_record
 from infoscreen_shared.topics import topic
 
-__all__ = ["Arrival", "Body", "Policy", "Presence", "Refused", "Settings", "ingest", "is_datas_fault", "wanted"]
+__all__ = [
+    "Arrival",
+    "Body",
+    "Policy",
+    "Presence",
+    "Refused",
+    "Settings",
+    "Stale",
+    "ingest",
+    "is_datas_fault",
+    "wanted",
+]
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +126,7 @@ def _halves(arrivals: list[Arrival], error: Exception) -> list[list[Arrival]] | 
         dead = Rejected(record.seq, reason, _raw(record))
         rejected = sorted([*body.rejected, dead], key=lambda one: one.seq or 0)
         return [[Arrival(uuid, replace(body, records=[], rejected=rejected), name)]]
-    if isinstance(body, Batch | Refused) or uuid is None:
+    if isinstance(body, Batch | Refused | Stale) or uuid is None:
         return None
     name = name or topic(uuid, type(body).__name__.lower())
     return [[Arrival(uuid, Refused(name, reason, clean(repr(body))[:MAX_DEAD_CHARS]), name)]]
