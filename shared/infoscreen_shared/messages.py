@@ -278,7 +278,7 @@ def batch_from(level: LogLevel, body: object) -> Batch:
     items = body["records"]
     if not isinstance(items, list):
         raise WireError("records: expected a list")
-    epoch = _optional_text(body, "epoch", MAX_ID_CHARS)
+    epoch = None if body.get("epoch") is None else _text(body["epoch"], "epoch", MAX_ID_CHARS)
     if epoch is None or not items:
         records, rejected = _records(items, epoch, None)
         return Batch(level, epoch, None, records, rejected)
@@ -411,8 +411,9 @@ def _text(value: object, name: str, limit: int) -> str:
 
 
 def _optional_text(body: Mapping[str, Any], name: str, limit: int = 255) -> str | None:
+    """Empty text says as little as none."""
     value = body.get(name)
-    return None if value is None else _text(value, name, limit)
+    return None if value is None or value == "" else _text(value, name, limit)
 
 
 def _integer(body: Mapping[str, Any], name: str, *, required: bool = False) -> int | None:

@@ -87,9 +87,9 @@ def test_its_logs_and_state_are_in_the_api(ingester: Ingester, kiosk: Kiosk) -> 
 
 @on_sqlite
 def test_a_heartbeat_may_leave_out_nearly_all(ingester: Ingester, kiosk: Kiosk) -> None:
-    """Nothing plays: the original client sends nulls. A heartbeat brings what it knows and no more."""
+    """Nothing plays: nulls, or an empty name. A heartbeat brings what it knows and no more."""
     kiosk.say("heartbeat", heartbeat(screen_health_status="OK"))
-    nothing = {"current_process": None, "process_pid": None, "process_status": None, "current_event_id": None}
+    nothing = {"current_process": "", "process_pid": None, "process_status": None, "current_event_id": None}
     kiosk.say("heartbeat", heartbeat(**nothing))
     columns = "current_process, process_pid, process_status, current_event_id, screen_health_status"
     fleet = ingester.fleet
