@@ -13,7 +13,8 @@ import pytest
 from parts.agent import PLAYER_USER, Agent
 from parts.wait import wait_for
 
-PLAYER = [sys.executable, "-c", "from infoscreen_device.player import entry; entry()"]
+ROOT = Path(__file__).parents[2]
+PLAYER = [f"{sys.base_prefix}/bin/python3", "-c", "from infoscreen_device.player import entry; entry()"]
 AS_PLAYER_USER = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
 PDF = b"""%PDF-1.4
 1 0 obj <</Type /Catalog /Pages 2 0 R>> endobj
@@ -42,6 +43,10 @@ class Kiosk:
         os.close(writing)
         with os.fdopen(reading) as told:
             self.display = f":{told.readline().strip()}"
+        # The player's user may not be allowed to look into the checkout.
+        self.code = folder / "code"
+        for package in ("device/infoscreen_device", "shared/infoscreen_shared"):
+            shutil.copytree(ROOT / package, self.code / Path(package).name)
         self.agent = Agent(folder, control={"group": "nogroup"} if os.geteuid() == 0 else {})
         self.agent.start()
         self.handler: subprocess.Popen[bytes] | None = None
@@ -50,6 +55,7 @@ class Kiosk:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "DBUS_", "WAYLAND_"))},
             "HOME": str(self.home),
+            "PYTHONPATH": str(self.code),
             "DISPLAY": self.display,
         }
         arguments = ["--type", kind, "--event-id", "42", "--socket", str(self.agent.socket), *more, source]
