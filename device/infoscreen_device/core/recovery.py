@@ -63,7 +63,7 @@ class State:
     since: float = 0.0
     """When the phase began; in RUNNING, from when on stability is counted."""
     due: float | None = None
-    """When the phase ends by itself."""
+    """When the phase ends by itself; in RUNNING, when a player that stays stopped is to be replaced."""
     command_done: bool = False
     """In RESTARTING: the command ended well, and the player is waited for."""
     stopped_since: float | None = None
@@ -90,7 +90,7 @@ def wake_at(state: State, policy: RestartPolicy) -> float | None:
         return state.since + policy.start_timeout_s
     if state.phase is Phase.RUNNING:
         if state.stopped_since is not None:
-            return state.stopped_since + policy.stopped_after_s if policy.stopped_after_s else None
+            return state.due
         return state.since + policy.stable_s if _has_history(state) else None
     return state.due
 
@@ -111,7 +111,9 @@ def expect(state: State, expectation: Expectation, player: ProcessKey | None, no
     actions: list[Action] = []
     if old is None or replace(expectation, pid=None) != replace(old, pid=None):
         actions.append(Emit(expectation_draft(expectation)))
-    if old is not None and same and (player is None or player == state.player) and expectation.pid is None:
+    way_out = state.phase is Phase.LOST and old is not None and expectation.restart != old.restart
+    goes_on = same and not way_out and expectation.pid is None
+    if old is not None and goes_on and (player is None or player == state.player):
         # Announced again without a pid: whatever is going on with the player goes on.
         return replace(state, expectation=expectation, budget=budget), tuple(actions)
     if state.phase is Phase.RESTARTING:
@@ -138,8 +140,11 @@ def clear(state: State, now: float) -> Step:
 
 
 def resume(state: State, now: float) -> State:
-    """The state of an earlier agent run of the same boot. What it had under way is unknown, and looked for afresh."""
-    if state.phase in (Phase.RESTARTING, Phase.STOPPING):
+    """The state of an earlier agent run of the same boot. What it had under way is unknown, and looked for afresh.
+
+    A lost player too: that run may have been one that was to restart nothing.
+    """
+    if state.phase in (Phase.RESTARTING, Phase.STOPPING, Phase.LOST):
         return replace(state, phase=Phase.STARTING, player=None, since=now, due=None, command_done=False)
     return state
 
@@ -200,7 +205,7 @@ def _running_phase(state: State, seen: Observation, now: float, policy: RestartP
     if seen.stopped:
         return _stopped(state, seen, now, policy)
     if state.stopped_since is not None:
-        return replace(state, stopped_since=None, since=now), ()
+        return replace(state, stopped_since=None, due=None, since=now), ()
     if _has_history(state) and now >= state.since + policy.stable_s:
         return _stable(state)
     return state, ()
@@ -212,10 +217,14 @@ def _stopped(state: State, seen: Observation, now: float, policy: RestartPolicy)
     if state.stopped_since is None:
         text = f"{state.expectation.process} (pid {state.player.pid}) was stopped by a signal"
         draft = Draft(LogLevel.WARN, "player.stopped", text, about(state.expectation, state.player))
-        return replace(state, stopped_since=now), (Emit(draft),)
+        due = now + policy.stopped_after_s if policy.stopped_after_s > 0 else None
+        return replace(state, stopped_since=now, due=due), (Emit(draft),)
     overdue = policy.stopped_after_s > 0 and now >= state.stopped_since + policy.stopped_after_s
-    if not overdue or not _can_restart(state, seen):
+    if not overdue:
         return state, ()
+    if not _can_restart(state, seen):
+        # A time that has passed would have the loop turn without a pause.
+        return replace(state, due=None), ()
     due = now + policy.stop_timeout_s + KILL_GRACE_S
     return replace(_dead(state, now), phase=Phase.STOPPING, player=state.player, due=due), (KillPlayer(state.player),)
 
