@@ -294,6 +294,26 @@ def test_a_wrong_password_is_told_without_it_and_tried_again(tmp_path: Path, dat
         assert ingester.stop() == 0
 
 
+@on_sqlite
+def test_a_standby_takes_over(tmp_path: Path, broker: Broker, database_url: str) -> None:
+    """It has the same client id: the broker lets one of the two in at a time, and gives the session to it."""
+    (tmp_path / "standby").mkdir()
+    with (
+        Ingester(tmp_path, database_url, broker.url).start() as first,
+        Ingester(tmp_path / "standby", database_url, broker.url) as second,
+        Kiosk(broker.port) as kiosk,
+    ):
+        kiosk.answer("logs/error", numbered([1]))
+        second.start()
+        kiosk.say("logs/error", *(numbered([number]) for number in range(2, 102)))
+        wait_for(lambda: "connection lost" in first.log(), "the first is turned out")
+        first.kill()
+        kiosk.say("logs/error", numbered(range(2, 111)))
+        wait_for(lambda: kiosk.acks[-1].lanes == {ERROR: 110}, "the second serves")
+        assert first.fleet.messages() == names(1, 110)
+        assert "kept session" in second.log()
+
+
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 

@@ -229,6 +229,30 @@ def test_an_unbelievable_time_is_pulled_in_and_kept_beside(worker: Worker, said:
     assert abs((datetime.now(UTC) - datetime.fromisoformat(when)).days) <= 90
 
 
+STATES = [
+    ("heartbeat", beat(outbox={"pending": 2**62, "oldest": "0001-01-01T00:00:00"}, process_pid=2**62)),
+    ("heartbeat", beat(timestamp="9999-12-31T23:59:59.999999Z", outbox={"pending": 0, "oldest": "9999-12-31T23:59Z"})),
+    ("heartbeat", beat(current_process="\0\ud800", version="\n\t'")),
+    ("health", b'{"system":{"load":1e999,"\\u0000":"\\ud800","n":%s}}' % (b"9" * 4000)),
+    ("health", b'{"system":' + b'{"d":' * 800 + b"1" + b"}" * 800 + b"}"),
+    ("health", json.dumps({"system": {"text": "x" * 100_000}}).encode()),
+    ("health", json.dumps({"screen": {"status": "OK", "analyzed_at": "0001-01-01", "reason": "\0"}}).encode()),
+    ("hello", b'{"epoch":"\\u0000","lanes":{"info":{"base":4611686018427387903,"next":4611686018427387904}}}'),
+]
+
+
+@pytest.mark.parametrize(("kind", "payload"), STATES, ids=case_name)
+def test_a_strange_state_is_kept_and_shown(worker: Worker, kind: str, payload: bytes) -> None:
+    letters = worker.mark()
+    worker.say(kind, payload)
+    assert worker.dead(letters) == []
+    web = Api(worker.fleet.url)
+    web.now = datetime.now(UTC)
+    assert web.get(f"/api/clients/{UUID}").status_code == 200
+    assert web.get("/api/clients").status_code == 200
+    web.close()
+
+
 def test_one_bad_record_of_a_batch_is_told_and_the_others_are_stored(worker: Worker) -> None:
     letters, logged = worker.mark(), len(worker.ingester.log())
     before = worker.fleet.stats().get("dead", 0)
