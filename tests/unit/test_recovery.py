@@ -459,6 +459,14 @@ def test_stopped_is_said_once_and_the_player_replaced_after_a_while() -> None:
     assert len(world.starts) == 1
 
 
+def test_a_stopped_player_that_nobody_brings_back_is_not_killed() -> None:
+    world = World(RestartPolicy(stopped_after_s=30))
+    world.expect(WATCHED, world.appear())
+    world.stop(True)
+    world.wait(60)
+    assert not world.of(KillPlayer)
+
+
 def test_a_stopped_player_that_may_not_be_restarted_is_no_reason_to_be_called_without_end() -> None:
     world = World(RestartPolicy(stopped_after_s=30))
     world.may_restart = False
