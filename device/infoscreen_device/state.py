@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from infoscreen_device.core.recovery import State, reboot_over, resume
+from infoscreen_device.core.recovery import State, holds_together, reboot_over, resume
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,9 @@ class StateFile:
             with self.path.open("rb") as file:
                 document = json.loads(file.read(MAX_BYTES))
             state = _made(State, document["state"])
-            saved_at, boot_id = float(document["saved_at"]), str(document["boot_id"])
+            saved_at, boot_id = _made(float, document["saved_at"]), _made(str, document["boot_id"])
+            if not holds_together(state, saved_at):
+                raise ValueError("its values contradict each other")
         except FileNotFoundError:
             return State(since=now)
         except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
@@ -156,8 +158,11 @@ def _made(kind: Any, value: Any) -> Any:
         return _dataclass(kind, value)
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return kind(value)
-    if kind is float and type(value) in (int, float) and abs(value) < 1e15:
-        return float(value)
+    if kind is float:
+        # Infinity and NaN are what `json` reads and writes besides numbers; a NaN is not below anything.
+        if type(value) in (int, float) and abs(value) < 1e15:
+            return float(value)
+        raise ValueError("expected a time in seconds")
     if type(value) is not kind:
         raise ValueError(f"expected {kind}")
     return value

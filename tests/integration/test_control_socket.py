@@ -272,7 +272,7 @@ def test_the_kernel_says_who_is_there(loop: ControlLoop) -> None:
         "s.sendall(sys.argv[2].encode() + b'\\n')\n"
         "print(s.makefile().readline())"
     )
-    command = [sys.executable, "-Sc", program, str(loop.path), json.dumps(body)]
+    command = [f"{sys.base_prefix}/bin/python3", "-Sc", program, str(loop.path), json.dumps(body)]
     answer = json.loads(subprocess.run(command, user=65534, check=True, capture_output=True, cwd="/").stdout)
     assert answer["ok"] is False
     assert "only root may have processes of another user watched; you are nobody" in answer["error"]

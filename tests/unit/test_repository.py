@@ -2,10 +2,11 @@
 
 import re
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
+
+from infoscreen_shared import __version__
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("device", "server", "shared")
@@ -22,10 +23,9 @@ def verbs() -> list[str]:
 
 
 def test_changelog_begins_with_the_version_of_the_project() -> None:
-    version = tomllib.loads(text("pyproject.toml"))["project"]["version"]
     newest = re.search(r"^## \[([^]]+)\]", text("CHANGELOG.md"), re.MULTILINE)
     assert newest is not None
-    assert newest[1] == version
+    assert newest[1] == __version__
 
 
 def test_the_lock_names_no_host() -> None:

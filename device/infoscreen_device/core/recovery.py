@@ -149,6 +149,19 @@ def resume(state: State, now: float) -> State:
     return state
 
 
+def holds_together(state: State, saved_at: float) -> bool:
+    """False for a state that the rules were never in, as a damaged file may give it: they would not find out of it."""
+    phase, budget = state.phase, state.budget
+    past = (state.since, *budget.restarts, *(when for _, when in budget.rungs))
+    return (
+        (phase is Phase.IDLE) == (state.expectation is None)
+        and not (phase in (Phase.RUNNING, Phase.STOPPING) and state.player is None)
+        and not (phase is Phase.IDLE and state.player is not None)
+        and not (phase in (Phase.STOPPING, Phase.BACKOFF, Phase.RESTARTING, Phase.GAVE_UP) and state.due is None)
+        and all(when <= saved_at for when in past)
+    )
+
+
 def reboot_over(state: State, offset: float, now: float) -> State:
     """The state of an earlier boot: no process of it lives, and its times are moved by `offset` onto this boot's clock.
 
