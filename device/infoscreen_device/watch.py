@@ -37,11 +37,14 @@ class Watch:
         """The living player, if any, and whether it was stopped. `candidate` is looked at first."""
         self.searched = False
         if state.expectation is None:
-            self.let_go()
+            self.drop()
             return None, False
         if state.player is not None:
             if self.held is None or self.held.key != state.player:
                 self._hold(state.player, now)
+                if self.held is None:
+                    # Remembered from an earlier run, which may have replaced it and died before that was on disk.
+                    return self._search(state.expectation, now, candidate, never), False
             return self._look(now)
         if state.phase is Phase.IDLE or now < self._search_at:
             return None, False
@@ -94,7 +97,12 @@ class Watch:
         age = now - self._search_began
         wait = SEARCH_LATE_S if age > LATE_S else max(SEARCH_SOON_S, min(SEARCH_S, age / 2))
         self._search_at = now + wait
-        if candidate is not None and probe.lives(candidate) and probe.matches(candidate.pid, expectation):
-            return candidate
-        self.searched = True
-        return probe.find(expectation, never)
+        found = candidate
+        if found is None or not probe.lives(found) or not probe.matches(found.pid, expectation):
+            self.searched = True
+            found = probe.find(expectation, never)
+        if found is None:
+            return None
+        # Held before it is told of: if it dies in between, its exit status is not lost.
+        self._hold(found, now)
+        return None if self.held is None else self.held.key

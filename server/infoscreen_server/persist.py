@@ -51,18 +51,23 @@ def lock_clients(
 ) -> dict[str, datetime | None]:
     """Lock these clients, after creating those that are new if `create` says so. Returns state_at by uuid."""
     wanted = sorted(uuids)
+    if create:
+        _create_missing(connection, wanted, registered_at)
     statement = select(Client.uuid, Client.state_at).order_by(Client.uuid).with_for_update(key_share=True)
     found: dict[str, datetime | None] = {}
-    for _attempt in range(2):
-        missing = [uuid for uuid in wanted if uuid not in found]
-        for some in _portions(missing):
-            found.update((row.uuid, row.state_at) for row in connection.execute(statement.where(Client.uuid.in_(some))))
-        missing = [uuid for uuid in missing if uuid not in found]
-        if not create or not missing:
-            break
-        rows = [{"uuid": uuid, "registered_at": registered_at, "online": False} for uuid in missing]
-        connection.execute(_insert(connection, Client).on_conflict_do_nothing(), rows)
+    for some in _portions(wanted):
+        found.update((row.uuid, row.state_at) for row in connection.execute(statement.where(Client.uuid.in_(some))))
     return found
+
+
+def _create_missing(connection: Connection, wanted: list[str], registered_at: datetime) -> None:
+    """Before any is locked: one that waits here for another's new client must hold nothing that the other waits for."""
+    known: set[str] = set()
+    for some in _portions(wanted):
+        known.update(connection.scalars(select(Client.uuid).where(Client.uuid.in_(some))))
+    rows = [{"uuid": uuid, "registered_at": registered_at, "online": False} for uuid in wanted if uuid not in known]
+    if rows:
+        connection.execute(_insert(connection, Client).on_conflict_do_nothing(), rows)
 
 
 def lock_lanes(connection: Connection, keys: Iterable[LaneKey], seen_at: datetime) -> dict[LaneKey, LaneState]:

@@ -1,6 +1,7 @@
 """What the store promises, on SQLite and PostgreSQL: once, in order, accounted for, nobody held up by a bad datum."""
 
 import dataclasses
+import random
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -317,6 +318,26 @@ def together(*jobs: Callable[[], None]) -> None:
         thread.join(60)
     assert not failures
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_new_clients_at_several_doors_in_any_company_do_not_deadlock(fleet: Fleet) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rounds = [[uuid_of(100 * turn + number) for number in range(8)] for turn in range(40)]
+    ready = threading.Barrier(3, timeout=60)
+
+    def door(number: int) -> None:
+        rng = random.Random(f"{seed} {number}")
+        with Fleet(fleet.url) as mine:
+            for clients in rounds:
+                some = rng.sample(clients, rng.randint(2, len(clients)))
+                ready.wait()
+                for portion in (some[: len(some) // 2], some):
+                    ingest(mine.engine, [Arrival(uuid, batch(range(1, 3))) for uuid in portion], NOW, ALL, "mqtt")
+
+    together(lambda: door(0), lambda: door(1), lambda: door(2))
+    stored = fleet.rows("SELECT count(*) FROM client_logs GROUP BY client_uuid")
+    assert set(stored) == {2}
 
 
 def test_both_doors_at_once_neither_double_nor_lose(fleet: Fleet) -> None:

@@ -156,7 +156,7 @@ class Agent:
         self.stop(signal.SIGKILL)
 
     def __enter__(self) -> "Agent":
-        return self.start()
+        return self if self.process is not None else self.start()
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self.process is not None:
