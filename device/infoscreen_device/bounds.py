@@ -30,17 +30,20 @@ class Dropped(NamedTuple):
 def evict_full(file: Outbox, held: Holdings, max_bytes: int) -> list[Dropped]:
     """Within the open transaction: oldest of the lowest level first, until the file is within its bound."""
     dropped: list[Dropped] = []
-    if file.bytes <= max_bytes:
+    if file.size() <= max_bytes:
         return dropped
     for level in reversed(LEVELS):
-        while file.bytes > max_bytes * EVICT_TO:
-            oldest = file.oldest(level)
+        row_id = 0
+        while file.size() > max_bytes * EVICT_TO:
+            oldest = file.oldest(level, row_id)
             if oldest is None:
                 break
             if isinstance(oldest, int):
+                row_id = oldest
                 file.drop(oldest)
                 continue
-            file.delete_settled(oldest.epoch, level, oldest.last)
+            row_id = oldest.id
+            file.evict(oldest)
             dropped.append(_dropped(oldest, held))
     return dropped
 
@@ -49,7 +52,7 @@ def evict_aged(file: Outbox, held: Holdings, limit: float) -> list[Dropped]:
     """Within the open transaction: what was born before `limit`, a wall time in seconds since 1970."""
     dropped: list[Dropped] = []
     while isinstance(oldest := file.oldest(), Segment) and _is_older(oldest, held, limit):
-        file.delete_settled(oldest.epoch, oldest.level, oldest.last)
+        file.evict(oldest)
         dropped.append(_dropped(oldest, held))
     return dropped
 

@@ -6,12 +6,12 @@ Only sends and returns what the server answered; what to send and when is for `d
 import contextlib
 import gzip
 import http.client
-import ssl
 import urllib.parse
 
 from infoscreen_device.backlog import Batch
 from infoscreen_device.settings import HttpConfig
 from infoscreen_shared.messages import Ack, Hello, ack_from, encode_hello, from_json
+from infoscreen_shared.tls import client_context
 
 TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 1_000_000
@@ -52,6 +52,6 @@ def _with_level(batch: Batch) -> bytes:
 def _connection(url: urllib.parse.SplitResult, config: HttpConfig) -> http.client.HTTPConnection:
     host = url.hostname or "localhost"
     if url.scheme == "https":
-        context = ssl.create_default_context(cafile=None if config.ca_file is None else str(config.ca_file))
+        context = client_context(config.ca_file)
         return http.client.HTTPSConnection(host, url.port, timeout=TIMEOUT_S, context=context)
     return http.client.HTTPConnection(host, url.port, timeout=TIMEOUT_S)

@@ -91,18 +91,21 @@ class Keeper:
             for name, epoch in self.held.epochs.items()
             if self._stored.get(name) != epoch and (name in growing or name in self._stored) and name not in finished
         }
+        dropped: list[Dropped] = []
         file.begin()
         try:
-            for epoch, level in self._settled | {(lane.epoch, lane.level) for lane in lanes}:
+            for epoch, level in self._settled:
                 file.delete_settled(epoch, level, self.held.lanes[epoch, level].base)
             for name in finished:
                 file.forget_epoch(name)
             for opening in changed.values():
                 file.put_epoch(opening)
             for lane in lanes:
+                file.put_base(lane.epoch, lane.level, lane.base)
                 for segment in self._segments(lane):
                     file.add(segment)
-            dropped = evict_full(file, self.held, self.config.max_bytes)
+                    # At each one: what gathered in memory may be more than the room between bound and end of the file.
+                    dropped += evict_full(file, self.held, self.config.max_bytes)
             file.commit()
         except BaseException:
             file.rollback()

@@ -29,8 +29,6 @@ CHECKPOINT_PAGES = 4000
 _COLUMNS = "id, epoch, level, first, n, born, unsynced, crc, body"
 _SELECT = f"SELECT {_COLUMNS} FROM segments"  # noqa: S608
 _INSERT = f"INSERT INTO segments ({_COLUMNS}) VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
-ROW_OVERHEAD = 80
-"""Bytes that a segment costs beside its body, for the size bound."""
 
 _SCHEMA = (
     "CREATE TABLE epochs (id INTEGER PRIMARY KEY, epoch TEXT NOT NULL UNIQUE, boot_id TEXT NOT NULL,"
@@ -112,7 +110,6 @@ class Outbox:
         except BaseException:
             self._db.close()
             raise
-        self.bytes = self._one("SELECT coalesce(sum(length(body)), 0) + count(*) * ? FROM segments", ROW_OVERHEAD)
 
     def _open(self, max_bytes: int) -> None:
         run = self._run
@@ -161,6 +158,11 @@ class Outbox:
     def close(self) -> None:
         self._db.close()
 
+    def size(self) -> int:
+        """Bytes of the pages in use, those of an open transaction included; what is free in a page counts as used."""
+        pages: int = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
+        return pages * PAGE_SIZE
+
     def valid_frames(self) -> int:
         """How many frames of the WAL SQLite found to be good; it ignores all behind the first bad one."""
         frames: int = self._run("PRAGMA wal_checkpoint(PASSIVE)")[0][1]
@@ -187,8 +189,8 @@ class Outbox:
             (epoch.epoch, epoch.boot_id, epoch.anchor, epoch.shift),
         )
 
-    def add(self, segment: Segment) -> int:
-        """Store a segment and say in the ledger up to where its lane is numbered. Returns the bytes it takes."""
+    def add(self, segment: Segment) -> None:
+        """Store a segment and say in the ledger up to where its lane is numbered."""
         body = zlib.compress(b"\n".join(segment.records), _COMPRESSION)
         level = LEVELS.index(segment.level)
         crc = _crc(segment.epoch, level, segment.first, segment.n, body)
@@ -200,20 +202,22 @@ class Outbox:
             "INSERT INTO lanes VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET next = max(next, ?4)",
             (segment.epoch, level, segment.first - 1, segment.last + 1),
         )
-        size = len(body) + ROW_OVERHEAD
-        self.bytes += size
-        return size
 
     def delete_settled(self, epoch: str, level: LogLevel, base: int) -> None:
         """Drop the segments of a lane that hold nothing above `base`."""
-        lane = "epoch = ? AND level = ? AND first + n - 1 <= ?"
         values = (epoch, LEVELS.index(level), base)
-        gone = self._one(f"SELECT coalesce(sum(length(body) + {ROW_OVERHEAD}), 0) FROM segments WHERE {lane}", *values)  # noqa: S608
-        if gone:
-            self._run(f"DELETE FROM segments WHERE {lane}", values)  # noqa: S608
-            self.bytes -= gone
+        self._run("DELETE FROM segments WHERE epoch = ? AND level = ? AND first + n - 1 <= ?", values)
+        self.put_base(epoch, level, base)
+
+    def put_base(self, epoch: str, level: LogLevel, base: int) -> None:
+        """Say in the ledger that a lane holds nothing up to `base` any more."""
         ledger = "UPDATE lanes SET base = ?3 WHERE epoch = ?1 AND level = ?2 AND base < ?3"
-        self._run(ledger, values)
+        self._run(ledger, (epoch, LEVELS.index(level), base))
+
+    def evict(self, oldest: Segment) -> None:
+        """Drop the oldest segment of a lane."""
+        self.drop(oldest.id)
+        self.put_base(oldest.epoch, oldest.level, oldest.last)
 
     def put_extent(self, extent: Extent) -> None:
         """Carry a lane's ledger over into a new file."""
@@ -258,10 +262,10 @@ class Outbox:
         """A segment that cannot be read."""
         self._run("DELETE FROM segments WHERE id = ?", (row_id,))
 
-    def oldest(self, level: LogLevel | None = None) -> Segment | int | None:
-        """The segment written first (of this level, if given); its row id if it cannot be read."""
-        where, values = ("", ()) if level is None else (" WHERE level = ?", (LEVELS.index(level),))
-        rows = self._run(f"{_SELECT}{where} ORDER BY id LIMIT 1", values)
+    def oldest(self, level: LogLevel | None = None, after_id: int = 0) -> Segment | int | None:
+        """The segment written first (of this level, if given) from row `after_id` on; its row id if unreadable."""
+        which, values = ("", ()) if level is None else (" AND level = ?", (LEVELS.index(level),))
+        rows = self._run(f"{_SELECT} WHERE id >= ?{which} ORDER BY id LIMIT 1", (after_id, *values))
         return (parse_segment(rows[0]) or int(rows[0][0])) if rows else None
 
 

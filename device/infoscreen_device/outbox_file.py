@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from infoscreen_device.outbox import APPLICATION_ID, FORMAT, LEVELS, ROW_OVERHEAD, read_outbox
+from infoscreen_device.outbox import APPLICATION_ID, FORMAT, LEVELS, read_outbox
 from infoscreen_device.show import size
 
 FILE, LOCK = "outbox.db", "outbox.lock"
 
 _STATS = """
 SELECT l.epoch, l.level, l.base, l.next, l.next - 1 - l.base AS records,
-       coalesce(sum(length(s.body) + :overhead), 0) AS bytes, min(s.born) AS oldest
+       coalesce(sum(length(s.body)), 0) AS bytes, min(s.born) AS oldest
 FROM lanes l LEFT JOIN segments s ON s.epoch = l.epoch AND s.level = l.level
 GROUP BY l.epoch, l.level ORDER BY (SELECT e.id FROM epochs e WHERE e.epoch = l.epoch), l.level
 """
@@ -38,7 +38,7 @@ def stats(state_dir: Path) -> dict[str, Any]:
     path = _existing(state_dir)
     lanes = []
     with _reading(path) as database:
-        for row in database.query(_STATS, {"overhead": ROW_OVERHEAD}):
+        for row in database.query(_STATS):
             born = row.pop("oldest")
             oldest = None if born is None else datetime.fromtimestamp(born, UTC).isoformat(timespec="seconds")
             lanes.append({**row, "level": str(LEVELS[row["level"]]), "oldest": oldest})

@@ -20,6 +20,7 @@ import paho.mqtt.client as mqtt  # noqa: E402
 
 from infoscreen_device.settings import BrokerConfig  # noqa: E402
 from infoscreen_shared import topics  # noqa: E402
+from infoscreen_shared.tls import client_context  # noqa: E402
 
 CONNECT_TIMEOUT_S = 5.0
 _COMMANDS = ("ack",)
@@ -42,10 +43,7 @@ class Publisher:
         if config.username is not None:
             client.username_pw_set(config.username, config.password)
         if config.tls:
-            import ssl
-
-            context = ssl.create_default_context(cafile=None if config.ca_file is None else str(config.ca_file))
-            client.tls_set_context(context)
+            client.tls_set_context(client_context(config.ca_file))
         client.will_set(topics.topic(self.uuid, "status"), topics.OFFLINE, qos=1, retain=True)
         client.max_inflight_messages_set(0)  # the window is ours; 0: no bound of paho's
         client.on_connect = self._connected

@@ -11,7 +11,6 @@ import random
 import selectors
 import signal
 import socket
-import ssl
 import threading
 import time
 from datetime import UTC, datetime
@@ -28,6 +27,7 @@ from infoscreen_server.incoming import arrival_of
 from infoscreen_server.store import Arrival, Body, Refused, Stale, ingest
 from infoscreen_shared import topics
 from infoscreen_shared.messages import Batch, encode_ack
+from infoscreen_shared.tls import client_context
 
 log = logging.getLogger(__name__)
 
@@ -131,8 +131,7 @@ class Ingester:
         if self.broker.username is not None:
             client.username_pw_set(self.broker.username, self.broker.password)
         if self.broker.tls:
-            cafile = None if self.broker.ca_file is None else str(self.broker.ca_file)
-            client.tls_set_context(ssl.create_default_context(cafile=cafile))
+            client.tls_set_context(client_context(self.broker.ca_file))
         client.max_inflight_messages_set(0)
         client.max_queued_messages_set(0)
         client.on_connect = self._on_connect

@@ -62,6 +62,32 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.parametrize("size", [300, 640, 1100, 2000, 9000])
+def test_the_bound_is_that_of_the_file_whatever_the_records_size(tmp_path: Path, size: int) -> None:
+    """Some sizes leave half of each page free: it is pages that fill a disk, and a full file takes no records."""
+    bound = 2**19
+    backlog = open_backlog(tmp_path, max_bytes=bound)
+    for number in range(3 * bound // size):
+        add(backlog, LogLevel.ERROR, 1, now=100.0 + number, size=size)
+        backlog.keeper.commit(100.0 + number)
+    assert backlog.keeper.trouble is None
+    assert (tmp_path / "outbox.db").stat().st_size <= bound * 1.1
+    kept = sum(len(numbers) for numbers in take(backlog).values())
+    assert kept * size > bound / 4, "what is kept is in proportion to the bound"
+
+
+def test_more_than_the_bound_at_once(tmp_path: Path) -> None:
+    """As after a long time on a full disk: the newest part is stored, the rest is told of."""
+    backlog = open_backlog(tmp_path, max_bytes=2**17)
+    add(backlog, LogLevel.INFO, 1500, size=1000)
+    backlog.keeper.commit(100.0)
+    assert backlog.keeper.trouble is None
+    assert codes(backlog) == ["buffer.dropped"]
+    (lane,) = take(backlog).values()
+    assert lane[-1] == 1500
+    assert lane == list(range(lane[0], 1501))
+
+
 def test_eviction_takes_the_oldest_of_the_lowest_level_and_says_so(tmp_path: Path) -> None:
     backlog = open_backlog(tmp_path, max_bytes=40_000)
     add(backlog, LogLevel.ERROR, 50)
