@@ -41,6 +41,10 @@ def main() -> int:
         folder.chmod(0o755)
         try:
             rows += MEASUREMENTS[name](folder, options.quick)
+        except Exception:
+            # What was measured until then took long enough.
+            print(render(rows))
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)

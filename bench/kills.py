@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
@@ -249,6 +249,14 @@ def _relp(folder: Path, count: int) -> tuple[str, int, Counter[int], str]:
 
 def _queued(folder: Path) -> bool:
     """The queue's files have stopped to grow."""
-    size = sum(file.stat().st_size for file in folder.glob("q.*"))
+    size = _size(folder)
     time.sleep(1)
-    return size > 0 and size == sum(file.stat().st_size for file in folder.glob("q.*"))
+    return size > 0 and size == _size(folder)
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for file in folder.glob("q.*"):
+        with suppress(FileNotFoundError):  # it is renamed once it is written
+            total += file.stat().st_size
+    return total

@@ -7,6 +7,7 @@ by `Terminations` (from SIGTERM to SIGKILL). When to do what is not decided here
 import os
 import pwd
 import signal
+import string
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,11 +39,9 @@ def rights_of(user: str | None, own_uid: int) -> Rights | None:
     Raises PermissionError where that cannot be: for root's rights by name, or if we are not root; LookupError for an
     unknown user.
     """
-    if user is None:
+    if user is None or _is_own(user, own_uid):
         return None
-    entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-    if entry.pw_uid == own_uid:
-        return None
+    entry = _account(user)
     if own_uid != 0:
         raise PermissionError(f"the agent is not root and cannot act for {user}")
     groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
@@ -58,10 +57,33 @@ def restart_command(restart: Restart, own_uid: int) -> tuple[str, ...]:
         return (*SYSTEMCTL, "restart", restart.unit)
     if restart.way is Way.USER_UNIT:
         assert restart.unit is not None
+        if own_uid != 0 and restart.user is not None and not _is_own(restart.user, own_uid):
+            return (*SYSTEMCTL, "restart", user_restart_unit(restart.user, restart.unit))
         rights = rights_of(restart.user, own_uid)
         whose = ("--user",) if rights is None else (f"--machine={rights.name}@", "--user")
         return (*SYSTEMCTL, *whose, "restart", restart.unit)
     return ()
+
+
+def user_restart_unit(user: str, unit: str) -> str:
+    """The system service that restarts a user's unit for an agent without root's rights (device/systemd).
+
+    Which of its instances the agent may start is said by polkit; the escaping is that of systemd.unit(5).
+    """
+    plain = string.ascii_letters + string.digits + ":_."
+    escaped = "".join(
+        "-" if letter == "/" else letter if letter in plain else "".join(f"\\x{byte:02x}" for byte in letter.encode())
+        for letter in f"{user}/{unit}"
+    )
+    return f"infoscreen-user-restart@{escaped}.service"
+
+
+def _account(user: str) -> pwd.struct_passwd:
+    return pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+
+
+def _is_own(user: str, own_uid: int) -> bool:
+    return _account(user).pw_uid == own_uid
 
 
 def session_command(unit: str) -> tuple[str, ...]:

@@ -86,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     add("clear", _clear, "say that nothing should be playing any more")
     outbox = verbs.add_parser("outbox", help="look at the records that the server does not have yet")
     _add_outbox(outbox.add_subparsers(required=True, metavar="VERB"), common)
+    polkit = add("polkit", _polkit, "show what the system has to allow the agent, as a polkit rule")
+    polkit.add_argument("--write", action="store_true", help="put it in place, as the service does at its start")
     add("version", _version, "print the version")
     return parser
 
@@ -227,6 +229,21 @@ def _with_outbox(work: Callable[[], None]) -> int:
     except OutboxFileError as error:
         _complain(str(error))
         return EXIT_FAILED
+    return EXIT_OK
+
+
+def _polkit(options: argparse.Namespace) -> int:
+    from infoscreen_device import polkit
+
+    text = polkit.rules(load_config(options.config, os.environ))
+    if options.write:
+        try:
+            polkit.write(text)
+        except OSError as error:
+            _complain(f"{error.filename}: {error.strerror}")
+            return EXIT_FAILED
+        return EXIT_OK
+    print((text or "// With these settings the agent restarts nothing by systemd: no rule is needed.").rstrip())
     return EXIT_OK
 
 

@@ -1,6 +1,6 @@
 """What this kiosk still holds for the server: the openings of its outbox and their lanes. Bookkeeping, no I/O."""
 
-import secrets
+import os
 
 from infoscreen_device.lanes import Lane
 from infoscreen_device.outbox import LEVELS, Epoch
@@ -14,7 +14,7 @@ class Holdings:
         """Oldest first; the current one is the last."""
         self.lanes: dict[tuple[str, LogLevel], Lane] = {}
         anchor = opened.utc.timestamp() - opened.boottime
-        self.begin(Epoch(secrets.token_hex(8), boot_id, anchor, 0.0 if opened.synced else None))
+        self.begin(Epoch(os.urandom(8).hex(), boot_id, anchor, 0.0 if opened.synced else None))
 
     def begin(self, epoch: Epoch) -> None:
         """From now on records are numbered in this opening."""
@@ -25,7 +25,7 @@ class Holdings:
     def begin_next(self) -> None:
         """A new opening under the same clock."""
         old = self.current
-        self.begin(Epoch(secrets.token_hex(8), old.boot_id, old.anchor, old.shift))
+        self.begin(Epoch(os.urandom(8).hex(), old.boot_id, old.anchor, old.shift))
 
     def forget(self, name: str) -> None:
         del self.epochs[name]

@@ -43,8 +43,8 @@ def set_up(environ: Mapping[str, str], level: int = logging.INFO) -> None:
     """Sends all logging of this process to the journal if stderr is one, else to stderr."""
     under_systemd = journal is not None and _is_journal(environ.get("JOURNAL_STREAM", ""))
     handler: logging.Handler = JournalHandler() if under_systemd else logging.StreamHandler()
-    if not under_systemd:
-        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    # The journal has the level as a field of its own.
+    handler.setFormatter(logging.Formatter("%(message)s" if under_systemd else "%(levelname)s %(message)s"))
     # A log that cannot be written (a closed pipe) must not write tracebacks about itself either.
     logging.raiseExceptions = False
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -9,6 +9,8 @@ synchronous=FULL because NORMAL may lose hours on a quiet kiosk (it syncs at che
 and no memory map keep clear of SQLite's WAL-reset bug (fixed in 3.51.3; Debian 12 has 3.40).
 """
 
+import logging
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,8 @@ from typing import Any
 
 from infoscreen_shared.messages import LogLevel
 
+log = logging.getLogger(__name__)
+
 APPLICATION_ID = 0x49535744
 """ISWD: a stranger's database is not written to."""
 
@@ -25,7 +29,10 @@ FORMAT = 1
 """PRAGMA user_version. A reader accepts its own format only; a change has to stay readable by the version before."""
 
 PAGE_SIZE = 1024
-CHECKPOINT_PAGES = 4000
+CHECKPOINT_PAGES = 120
+WAL_BYTES = 196_608
+"""What the WAL is made at once: a commit that does not lengthen it costs the file system's journal a quarter less (on
+ext4 12.7 kB instead of 17.0 kB, measured at one commit in 30 s). The checkpoint comes before it is full."""
 _COLUMNS = "id, epoch, level, first, n, born, unsynced, crc, body"
 _SELECT = f"SELECT {_COLUMNS} FROM segments"  # noqa: S608
 _INSERT = f"INSERT INTO segments ({_COLUMNS}) VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
@@ -133,6 +140,21 @@ class Outbox:
         run(f"PRAGMA max_page_count = {max_bytes * 5 // 4 // PAGE_SIZE + 64}")
         if fresh:
             self._create()
+        self._lengthen_wal()
+
+    def _lengthen_wal(self) -> None:
+        """With zeros, which are no frames to SQLite: it reads a WAL up to the first frame with a wrong check sum."""
+        try:
+            fd = os.open(self.path.with_name(self.path.name + "-wal"), os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            return  # a full or read-only disk: the first commit will tell
+        try:
+            size = os.fstat(fd).st_size
+            os.pwrite(fd, bytes(max(0, WAL_BYTES - size)), size)
+        except OSError as error:
+            log.debug("%s: its WAL stays short: %s", self.path, error)
+        finally:
+            os.close(fd)
 
     def _create(self) -> None:
         self._run("BEGIN IMMEDIATE")

@@ -12,7 +12,8 @@ from typing import Any
 
 from infoscreen_device import lazily
 
-# paho wants them for web sockets behind proxies and for TLS: 5 MB of a kiosk's memory that most never need.
+# paho wants them for web sockets and for TLS: 10 MB of a kiosk's memory that most never need.
+lazily.load("hashlib")
 lazily.load("urllib.request")
 lazily.load("ssl")
 

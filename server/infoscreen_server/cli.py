@@ -179,6 +179,9 @@ def _migrate(config: ServerConfig, options: argparse.Namespace) -> int:
 
     def work(engine: "Engine") -> int:
         back = _is_older(options.to, db.revision(engine))
+        copy = None if back else db.back_up(engine)
+        if copy is not None:
+            print(f"the database as it was is in {copy}")
         (db.downgrade if back else db.upgrade)(config.database_url, options.to)
         print(f"the database is at {db.revision(engine) or 'base'}")
         return 0

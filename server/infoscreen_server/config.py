@@ -59,7 +59,7 @@ class ServerConfig:
     mqtt: Mqtt | None = field(default_factory=Mqtt)
     """None: no broker, clients use the HTTP door only."""
     listen_host: str = "127.0.0.1"
-    listen_port: int = 8080
+    listen_port: int = 8000
     web_workers: int = 1
     """Processes behind the one port; each serves many requests and streams at a time."""
     web_connections: int = 1000

@@ -6,7 +6,7 @@ Knows SQLite and PostgreSQL by their differences and nothing of what is kept in 
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,26 @@ def upgrade(url: str, revision: str = "head") -> None:
     Raises DatabaseError for an unknown revision or an unusable URL.
     """
     _migrate(url, "upgrade", revision)
+
+
+def back_up(engine: Engine) -> Path | None:
+    """Before a migration: copy the SQLite file beside itself, as `<file>.before-<revision>`, in place of older copies.
+
+    None where there is nothing to copy or to migrate, and for PostgreSQL, whose people have backups of their own.
+    """
+    database, current = engine.url.database, revision(engine)
+    if not is_sqlite(engine) or database is None or current in (None, head()):
+        return None
+    path = Path(database)
+    copy, fresh = path.with_name(f"{path.name}.before-{current}"), path.with_name(f"{path.name}.copy")
+    fresh.unlink(missing_ok=True)
+    os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(fresh)) as target:
+        source.backup(target)
+    for old in path.parent.glob(f"{path.name}.before-*"):
+        old.unlink()
+    fresh.replace(copy)
+    return copy
 
 
 def downgrade(url: str, revision: str) -> None:

@@ -57,7 +57,7 @@ def verbs(parser: argparse.ArgumentParser, prefix: str = "") -> Iterator[tuple[s
 
 def test_every_verb_and_option_is_documented() -> None:
     found = {name: text for name, _, text in verbs(cli._parser())}
-    expected = ["run", "check-config", "status", "expect", "clear", "outbox", "version"]
+    expected = ["run", "check-config", "status", "expect", "clear", "outbox", "polkit", "version"]
     assert list(found) == [*expected[:6], "outbox stats", "outbox export", "outbox vacuum", *expected[6:]]
     assert [name for name, text in found.items() if not text] == []
     for name, parser, _ in verbs(cli._parser()):

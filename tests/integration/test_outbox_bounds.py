@@ -54,10 +54,10 @@ def codes(backlog: Backlog) -> list[str | None]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 300 kB of its own."""
+    """A file system of 2 MB of its own."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=True)
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
 
@@ -136,7 +136,7 @@ def test_a_full_disk_is_survived_and_what_is_on_it_is_still_sent(small_disk: Pat
     now = 100.0
     for _ in range(60):
         now += 10
-        add(backlog, LogLevel.ERROR, 20, now)
+        add(backlog, LogLevel.ERROR, 60, now)
         backlog.keeper.flush(now, everything=True)
     assert backlog.keeper.trouble is not None
     assert codes(backlog) == ["outbox.unwritable"]
@@ -145,7 +145,7 @@ def test_a_full_disk_is_survived_and_what_is_on_it_is_still_sent(small_disk: Pat
     backlog.keeper.flush(now, everything=True)
     assert backlog.keeper.trouble is None
     assert codes(backlog) == ["outbox.unwritable", "outbox.recovered"]
-    assert take(backlog, now)[backlog.held.current.epoch, LogLevel.ERROR] == list(range(1, 1251))
+    assert take(backlog, now)[backlog.held.current.epoch, LogLevel.ERROR] == list(range(1, 3651))
     backlog.keeper.drop_file()
 
 

@@ -1,0 +1,63 @@
+"""What the tests in booted Debian share: root, the packages, a repository of them."""
+
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infoscreen_shared import __version__
+from parts.machine import ROOT, Machine, network
+
+BEFORE = "0.0.9"
+"""A version before this one, for the ways up and back."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def root() -> None:
+    if os.geteuid() != 0:
+        pytest.fail("tests/system boots machines and has to run as root: sudo ./run test system")
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both packages of this checkout, and with both as a version before."""
+    folder = tmp_path_factory.mktemp("packages")
+    for version in (BEFORE, __version__):
+        done = subprocess.run(
+            [ROOT / "packaging/build-deb", folder, version], check=False, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository(packages: Path) -> Path:
+    """A signed apt repository with both versions of both packages."""
+    folder = packages / "apt"
+    script = [ROOT / "packaging/apt-repo", folder, packages / "keys", *packages.glob("*.deb")]
+    done = subprocess.run(script, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bridge() -> Iterator[None]:
+    with Path("/run/lock/infoscreen-tests").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with network():
+            yield
+
+
+@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+def kiosk(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, repository: Path
+) -> Iterator[Machine]:
+    """A kiosk image without a network, on which the agent was installed by apt."""
+    with Machine(
+        f"kiosk-{request.param}", request.param, tmp_path_factory.mktemp("machine"), shared=repository
+    ) as made:
+        made.install(["infoscreen-watchdog"])
+        yield made
