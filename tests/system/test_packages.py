@@ -6,7 +6,6 @@ from pathlib import Path
 from infoscreen_shared import __version__
 from parts.machine import ROOT
 
-
 ANSWERED = {"package-supports-alternative-init-but-no-init.d-script"}
 """Both services live by systemd's watchdog and its notifications: there is nothing to offer to another init."""
 
