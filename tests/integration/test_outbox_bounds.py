@@ -74,6 +74,7 @@ def test_the_bound_is_that_of_the_file_whatever_the_records_size(tmp_path: Path,
     assert (tmp_path / "outbox.db").stat().st_size <= bound * 1.1
     kept = sum(len(numbers) for numbers in take(backlog).values())
     assert kept * size > bound / 4, "what is kept is in proportion to the bound"
+    backlog.keeper.drop_file()
 
 
 def test_more_than_the_bound_at_once(tmp_path: Path) -> None:
@@ -86,6 +87,7 @@ def test_more_than_the_bound_at_once(tmp_path: Path) -> None:
     (lane,) = take(backlog).values()
     assert lane[-1] == 1500
     assert lane == list(range(lane[0], 1501))
+    backlog.keeper.drop_file()
 
 
 def test_eviction_takes_the_oldest_of_the_lowest_level_and_says_so(tmp_path: Path) -> None:
