@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache/rootfs"
 MIRROR = "http://deb.debian.org/debian"
 BASE = ["systemd", "systemd-sysv", "dbus", "udev", "polkitd", "procps", "iproute2", "ca-certificates"]
+BASE += ["libpam-systemd", "dbus-user-session", "adduser"]  # a systemd of each user's own
 KIOSK = ["python3-paho-mqtt", "python3-psutil", "python3-systemd", "sqlite-utils", "python3-pil", "python3-numpy"]
 SERVER = [
     *["python3-flask", "python3-flask-openapi3", "python3-sqlalchemy", "python3-alembic", "python3-pydantic"],

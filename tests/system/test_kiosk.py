@@ -142,6 +142,31 @@ def test_its_user_can_restart_that_unit_and_nothing_else(player: Machine) -> Non
     assert value(player, "player.service", "ActiveState") == "active"
 
 
+def test_a_unit_of_a_users_own_systemd(player: Machine) -> None:
+    """As on a desktop image, where the player lives in the session of the kiosk's user."""
+    player.run("id kiosk 2>/dev/null || adduser --quiet --disabled-password --gecos '' kiosk")
+    player.write("/etc/systemd/user/screen.service", "[Service]\nExecStart=/usr/bin/sleep 12345\n")
+    player.run("loginctl enable-linger kiosk; systemctl stop player.service")
+    of_kiosk = "systemctl --user --machine=kiosk@"
+    player.until(f"{of_kiosk} is-active default.target", "the user's systemd runs")
+    player.run(f"{of_kiosk} daemon-reload; {of_kiosk} start screen.service")
+    player.write(
+        "/etc/infoscreen-watchdog/config.toml",
+        CONFIG.replace('restart = "unit:player.service"', 'restart = "user-unit:screen.service"\nuser = "kiosk"'),
+    )
+    player.run(f"systemctl restart {AGENT}")
+
+    def seen() -> str:
+        status = json.loads(player.ask("infoscreen-watchdog status --json") or "{}")["player"]
+        pid = player.ask(f"{of_kiosk} show --property=MainPID --value screen.service")
+        return pid if status["status"] == "running" and str(status["pid"]) == pid else ""
+
+    first = wait_for(seen, "it is seen", 40, 0.2)
+    player.run(f"kill -KILL {first}")
+    wait_for(lambda: seen() not in {"", first}, "another one runs", 40, 0.2)
+    player.run(f"{of_kiosk} stop screen.service; loginctl disable-linger kiosk")
+
+
 def test_without_systemd_restarts_there_is_no_rule(player: Machine) -> None:
     rules = "/etc/polkit-1/rules.d/60-infoscreen-watchdog.rules"
     assert "player\\.service" in player.run(f"cat {rules}")
