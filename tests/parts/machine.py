@@ -100,6 +100,11 @@ class Machine:
     def address(self) -> str:
         return f"{NETWORK}.{self.number}"
 
+    @property
+    def cable(self) -> str:
+        """The end that the host sees; its name is systemd-nspawn's."""
+        return f"vb-{self.name}"[:15]
+
     def _trust_repository(self) -> None:
         assert self.shared is not None
         keyring = "usr/share/keyrings/infoscreen.pgp"
@@ -149,6 +154,8 @@ class Machine:
         self.process.kill()
         self.process.wait(20)
         self.process = None
+        # The kernel takes the cable away with the last process of the machine, which may be a while.
+        subprocess.run(["ip", "link", "del", self.cable], check=False, capture_output=True)
 
     def close(self) -> None:
         self.kill()
@@ -212,14 +219,14 @@ class Machine:
 
     def cut(self) -> None:
         """The cable is pulled: no carrier."""
-        _run("ip", "link", "set", f"vb-{self.name}", "down")
+        _run("ip", "link", "set", self.cable, "down")
 
     def mend(self) -> None:
-        _run("ip", "link", "set", f"vb-{self.name}", "up")
+        _run("ip", "link", "set", self.cable, "up")
 
     def blacken(self) -> None:
         """A switch dies somewhere behind the next one: carrier, and no packet arrives."""
-        _run("ip", "link", "set", f"vb-{self.name}", "nomaster")
+        _run("ip", "link", "set", self.cable, "nomaster")
 
     def brighten(self) -> None:
-        _run("ip", "link", "set", f"vb-{self.name}", "master", BRIDGE)
+        _run("ip", "link", "set", self.cable, "master", BRIDGE)
