@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import InvalidHash, VerificationError
 from sqlalchemy import Engine, Row, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
@@ -98,7 +98,7 @@ def password_fits(password_hash: str | None, password: str) -> bool:
     """Takes as long for a user that does not exist (None) as for a wrong password."""
     try:
         _hasher().verify(password_hash or _nobodys_hash(), password[: MAX_PASSWORD + 1])
-    except (VerificationError, InvalidHashError):
+    except (VerificationError, InvalidHash):
         return False
     return password_hash is not None
 
