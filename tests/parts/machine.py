@@ -27,13 +27,21 @@ SERVER = [
     *["python3-flask", "python3-flask-openapi3", "python3-sqlalchemy", "python3-alembic", "python3-pydantic"],
     *["python3-argon2", "python3-gevent", "gunicorn", "mosquitto", "curl"],
 ]
-PACKAGES = {"bookworm": [*BASE, *KIOSK], "trixie": [*BASE, *KIOSK, *SERVER]}
+DESKTOP = ["labwc", "greetd", "grim", "lightdm", "openbox", "xvfb", "mpv"]
+PACKAGES = {
+    "bookworm": [*BASE, *KIOSK],
+    "trixie": [*BASE, *KIOSK, *SERVER],
+    "trixie-desktop": [*BASE, *KIOSK, *DESKTOP],
+}
 BRIDGE, NETWORK = "br-infoscreen", "198.51.100"
 """TEST-NET-2 (RFC 5737): in use nowhere."""
 
 
 def root_of(suite: str) -> Path:
-    """The cached root file system of a Debian release; made at the first use, which takes a minute or two."""
+    """The cached root file system of a Debian release, or of a variant of it ("trixie-desktop").
+
+    It is made at the first use, which takes a minute or two.
+    """
     CACHE.mkdir(parents=True, exist_ok=True)
     packages = PACKAGES[suite]
     root, stamp = CACHE / suite, CACHE / f"{suite}.packages"
@@ -43,7 +51,11 @@ def root_of(suite: str) -> Path:
             return root
         stamp.unlink(missing_ok=True)
         shutil.rmtree(root, ignore_errors=True)
-        _run("debootstrap", "--variant=minbase", suite, str(root), MIRROR)
+        _run("debootstrap", "--variant=minbase", "--include=systemd-sysv", suite.partition("-")[0], str(root), MIRROR)
+        # What an install takes on such a minimal system is measured later, when nothing else of it is left.
+        shutil.copy(root / "var/lib/dpkg/status", root / "var/lib/dpkg/status.minbase")
+        shutil.copytree(root / "var/lib/apt/lists", root / "var/lib/apt/lists.minbase")
+        shutil.copy(root / "etc/apt/sources.list", root / "etc/apt/minbase.list")
         for name in ("resolv.conf", "hosts"):
             shutil.copy(Path("/etc") / name, root / "etc" / name)
         (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
@@ -109,7 +121,10 @@ class Machine:
         assert self.shared is not None
         keyring = "usr/share/keyrings/infoscreen.pgp"
         shutil.copy(self.shared / "infoscreen-archive-keyring.pgp", self.root / keyring)
-        (self.root / "etc/apt/sources.list").write_text(f"deb [signed-by=/{keyring}] file:/srv/apt stable main\n")
+        ours = f"deb [signed-by=/{keyring}] file:/srv/apt stable main\n"
+        (self.root / "etc/apt/sources.list").write_text(ours)
+        with (self.root / "etc/apt/minbase.list").open("a") as both:
+            both.write(ours)
         for source in (self.root / "etc/apt/sources.list.d").iterdir():
             source.unlink()
 
@@ -118,6 +133,8 @@ class Machine:
     def boot(self) -> "Machine":
         """Returns when systemd says that it is up."""
         command = ["systemd-nspawn", "-q", "-D", str(self.root), "-M", self.name, "-b", "--register=no", "--keep-unit"]
+        # As on a real machine, daemons may lock their memory (greetd does).
+        command.append("--system-call-filter=@memlock")
         if self.number is not None:
             command.append(f"--network-bridge={BRIDGE}")
         else:
@@ -173,12 +190,14 @@ class Machine:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def done(self, script: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """A shell script as root in the machine."""
-        inside = ["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--"]
+    def inside(self, script: str) -> list[str]:
+        """The command that runs a shell script as root in the machine."""
+        enter = ["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--"]
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        command = [*inside, "env", "-i", path, "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "sh", "-c", script]
-        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout)
+        return [*enter, "env", "-i", path, "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "sh", "-c", script]
+
+    def done(self, script: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self.inside(script), check=False, capture_output=True, text=True, timeout=timeout)
 
     def ask(self, script: str, timeout: float = 120) -> str:
         """Its standard output, whatever its status."""

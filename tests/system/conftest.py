@@ -3,8 +3,9 @@
 import fcntl
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,28 @@ from parts.machine import ROOT, Machine, network
 
 BEFORE = "0.0.9"
 """A version before this one, for the ways up and back."""
+LIMIT_S = 900
+"""For a test with its fixtures: the first one makes the root file systems, and outages last for minutes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(LIMIT_S))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What the tests measured in the booted systems, in one place for whoever quotes it."""
+    figures = [
+        f"{name}: {value}"
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, value in report.user_properties
+    ]
+    if figures:
+        terminalreporter.section("figures")
+        terminalreporter.write_line("\n".join(figures))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,3 +84,9 @@ def kiosk(
     ) as made:
         made.install(["infoscreen-watchdog"])
         yield made
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str, object], None]:
+    """Notes a figure, by name, for the end of the run."""
+    return record_property

@@ -1,13 +1,16 @@
 """The agent as apt installs it, in booted Debian 12 and 13: its service, what it may restart, how it is kept alive."""
 
 import json
+import re
 import time
+from collections.abc import Callable
 
 import pytest
 
-from parts.machine import Machine
+from parts.machine import ROOT, Machine
 from parts.wait import wait_for
 
+Figure = Callable[[str, object], None]
 AGENT = "infoscreen-watchdog.service"
 PLAYER_UNIT = """[Unit]
 StartLimitIntervalSec=0
@@ -60,7 +63,7 @@ def player(kiosk: Machine) -> Machine:
     return kiosk
 
 
-def running(machine: Machine) -> int:
+def running(machine: Machine, within_s: float = 40) -> int:
     """Waits until the agent sees the unit's process running; its pid."""
 
     def seen() -> int:
@@ -69,7 +72,7 @@ def running(machine: Machine) -> int:
         runs = status.get("player", {}).get("status") == "running"
         return int(pid) if runs and str(pid) == value(machine, "player.service", "MainPID") else 0
 
-    return wait_for(seen, "the player runs and is seen", 40, 0.2)
+    return wait_for(seen, "the player runs and is seen", within_s, 0.2)
 
 
 def test_after_install_it_runs_and_says_what_to_do_next(kiosk: Machine) -> None:
@@ -175,13 +178,13 @@ def test_without_systemd_restarts_there_is_no_rule(player: Machine) -> None:
     assert player.done(f"test -e {rules}").returncode != 0
 
 
-def test_stopped_it_is_restarted_by_systemd_and_the_player_does_not_notice(player: Machine) -> None:
+def test_stopped_it_is_restarted_by_systemd_and_the_player_does_not_notice(player: Machine, figure: Figure) -> None:
     first, agent = running(player), value(player, AGENT, "MainPID")
     began = time.monotonic()
     player.run(f"kill -STOP {agent}")
     wait_for(lambda: value(player, AGENT, "MainPID") not in {agent, "0"}, "another agent runs", 40, 0.1)
     wait_for(lambda: value(player, AGENT, "ActiveState") == "active", "it is ready", 40, 0.1)
-    print(f"SIGSTOP to READY: {time.monotonic() - began:.1f} s")
+    figure(f"agent stopped to READY again, {player.suite}, s", round(time.monotonic() - began, 1))
     assert running(player) == first
 
 
@@ -206,13 +209,70 @@ def freeze(pid: str) -> str:
     return f"nohup python3 -c '{program}' >/dev/null 2>&1 &"
 
 
-@pytest.mark.parametrize(("unit", "limit"), [(AGENT, 1.6)])
-def test_exposure(kiosk: Machine, unit: str, limit: float) -> None:
-    last = kiosk.run(f"systemd-analyze security --no-pager {unit} | tail -1")
-    print(last)
-    assert float(last.split(":")[1].split()[0]) <= limit
-    assert value(kiosk, unit, "MemoryMax") == str(160 * 2**20)
-    assert value(kiosk, unit, "WatchdogUSec") == "10s"
+def test_a_broken_agent_is_tried_for_ever(player: Machine) -> None:
+    """Ever more slowly where systemd knows how, and without a limit after which somebody would have to come."""
+    player.write("/etc/infoscreen-watchdog/config.toml", "[broker]\nurl = 5\n")
+    player.done(f"systemctl restart {AGENT}")
+    wait_for(lambda: int(value(player, AGENT, "NRestarts")) > 6, "more tries than systemd's own limit", 120, 0.5)
+    assert player.ask(f"journalctl -u {AGENT} -n 50 | grep broker.url")
+    player.write("/etc/infoscreen-watchdog/config.toml", CONFIG)
+    running(player, 60)
+
+
+def test_exposure_and_limits(kiosk: Machine, figure: Figure) -> None:
+    last = kiosk.run(f"systemd-analyze security --no-pager {AGENT} | tail -1")
+    exposure = float(last.split(":")[1].split()[0])
+    figure(f"exposure of infoscreen-watchdog, {kiosk.suite}", exposure)
+    assert exposure <= 1.6
+    limits = {"MemoryMax": str(160 * 2**20), "TasksMax": "64", "CPUQuotaPerSecUSec": "500ms", "WatchdogUSec": "10s"}
+    assert {name: value(kiosk, AGENT, name) for name in limits} == limits
+
+
+def test_what_the_service_takes(player: Machine, figure: Figure) -> None:
+    """At rest with a player, by /proc: the kernel gives these containers no memory or CPU controller."""
+    running(player)
+    pid = value(player, AGENT, "MainPID")
+
+    def cpu_ns() -> int:
+        return sum(int(line.split()[0]) for line in player.run(f"cat /proc/{pid}/task/*/schedstat").splitlines())
+
+    time.sleep(5)  # starting is over
+    before, began = cpu_ns(), time.monotonic()
+    time.sleep(20)
+    share = (cpu_ns() - before) / (time.monotonic() - began) / 1e9
+    resident = int(player.run(f"grep VmRSS /proc/{pid}/status").split()[1]) / 1024
+    figure(f"agent at rest, {player.suite}, % of a core", round(100 * share, 3))
+    figure(f"agent at rest, {player.suite}, RSS in MB", round(resident, 1))
+    assert share < 0.01
+    assert resident < 40
+
+
+def test_what_an_install_takes(kiosk: Machine, figure: Figure) -> None:
+    """On a minimal system with systemd, as debootstrap makes it."""
+    for package in ("infoscreen-watchdog", "infoscreen-server"):
+        if package == "infoscreen-server" and kiosk.suite == "bookworm":
+            continue
+        said = kiosk.ask(
+            "cp -n /var/lib/apt/lists/_srv_apt_* /var/lib/apt/lists.minbase/;"
+            " apt-get -o Dir::State::status=/var/lib/dpkg/status.minbase -o Dir::State::lists=lists.minbase"
+            " -o Dir::Etc::sourcelist=/etc/apt/minbase.list -o APT::Sandbox::User=root"
+            f" --no-install-recommends --assume-no install {package}"
+        )
+        newly, size = re.search(r"(\d+) newly installed", said), re.search(r"([\d.]+ .?B) (?:of additional disk)", said)
+        assert newly, said
+        assert size, said
+        figure(f"{package} on minimal {kiosk.suite}", f"{newly[1]} packages, {size[1]}")
+
+
+def test_the_packages_own_test(kiosk: Machine) -> None:
+    """What autopkgtest runs (packaging/debian/tests)."""
+    for source, target in (
+        ("packaging/etc/infoscreen-watchdog/config.toml", "/etc/infoscreen-watchdog/config.toml"),
+        ("packaging/debian/tests/kiosk", "/root/autopkgtest"),
+    ):
+        kiosk.write(target, (ROOT / source).read_text())
+    kiosk.run("sh /root/autopkgtest")
+    kiosk.run("systemctl stop autopkgtest-player.service")
 
 
 def test_units_are_sound(kiosk: Machine) -> None:
