@@ -21,7 +21,7 @@ from infoscreen_device.control import ControlServer, Request, draft_from_request
 from infoscreen_device.core import recovery
 from infoscreen_device.core.actions import Emit, Observation, Reboot
 from infoscreen_device.core.model import Draft
-from infoscreen_device.core.recovery import State
+from infoscreen_device.core.phases import State
 from infoscreen_device.delivery import Delivery
 from infoscreen_device.identity import resolve_uuid
 from infoscreen_device.probes import process as probe

@@ -6,8 +6,9 @@ from typing import Any
 
 from infoscreen_device.core.budget import used
 from infoscreen_device.core.model import Expectation
+from infoscreen_device.core.phases import Phase, State
 from infoscreen_device.core.policy import RestartPolicy
-from infoscreen_device.core.recovery import Phase, State, view
+from infoscreen_device.core.recovery import view
 from infoscreen_device.delivery import DeliveryStatus
 from infoscreen_shared.messages import (
     Health,

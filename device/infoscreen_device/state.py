@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from infoscreen_device.core.recovery import State, holds_together, reboot_over, resume
+from infoscreen_device.core.phases import State, holds_together, reboot_over, resume
 
 log = logging.getLogger(__name__)
 

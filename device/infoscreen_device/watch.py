@@ -7,7 +7,7 @@ import selectors
 from collections.abc import Iterable
 
 from infoscreen_device.core.model import Expectation, ProcessKey
-from infoscreen_device.core.recovery import Phase, State
+from infoscreen_device.core.phases import Phase, State
 from infoscreen_device.probes import process as probe
 
 POLL_S = 2.0
@@ -46,6 +46,10 @@ class Watch:
                     # Remembered from an earlier run, which may have replaced it and died before that was on disk.
                     return self._search(state.expectation, now, candidate, never), False
             return self._look(now)
+        # A living player that is being replaced is not looked at any more, nor found again.
+        self.drop()
+        if state.replaced is not None:
+            never = {*never, state.replaced.pid}
         if state.phase is Phase.IDLE or now < self._search_at:
             return None, False
         return self._search(state.expectation, now, candidate, never), False

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infoscreen_device.core import recovery
+from infoscreen_device.core import phases, recovery
 from infoscreen_device.core.actions import (
     Action,
     CommandEnd,
@@ -25,8 +25,8 @@ from infoscreen_device.core.actions import (
 )
 from infoscreen_device.core.budget import Budget, used
 from infoscreen_device.core.model import Draft, Expectation, ProcessKey, Restart, Way
+from infoscreen_device.core.phases import Phase, State
 from infoscreen_device.core.policy import RestartPolicy
-from infoscreen_device.core.recovery import Phase, State
 from infoscreen_shared.messages import LogLevel, ProcessStatus
 
 ARGV = Restart(Way.ARGV, argv=("vlc", "film.mkv"), user="kiosk")
@@ -34,6 +34,7 @@ CONFIGURED = Expectation("vlc", restart=ARGV)
 ANNOUNCED = Expectation("vlc", event_id=42, restart=Restart(Way.HANDLER), source="uid:1000")
 WATCHED = Expectation("vlc", source="uid:1000")
 EXAMPLES = 400
+SURE_S = 0.5
 LITTLE = 1e-6
 """Times are floats, and a reboot moves them."""
 
@@ -60,6 +61,9 @@ class World:
         """When restarts went out; the first start of a configured player is none."""
         self.player: ProcessKey | None = None
         self.stopped = False
+        self.fault: str | None = None
+        """What is wrong with the picture of any player that lives, as is known SURE_S after it came to life."""
+        self._sure_at = self.now
         self.well_since: float | None = None
         """Since when a player is seen that was never stopped; the test's own idea of stability."""
         self.gave_up = False
@@ -89,12 +93,16 @@ class World:
         self.stopped = stopped and self.player is not None
         self.turn()
 
+    def look(self, fault: str | None) -> None:
+        self.fault = fault
+        self.turn()
+
     def agent_restarts(self, after: float = 0.0) -> None:
         """What the agent had under way goes on without it."""
         self._command = None
         self.now += after
         self._let_be_born()
-        self.state = recovery.resume(self.state, self.now)
+        self.state = phases.resume(self.state, self.now)
         self.alive_or_tried = self.now
         self.turn()
 
@@ -104,8 +112,9 @@ class World:
         self.now = self.alive_or_tried = now
         self.starts = [when + offset for when in self.starts]
         self._command = self._born = self.well_since = None
+        self._sure_at = now
         self.player, self.stopped = None, False
-        self.state = recovery.reboot_over(self.state, offset, now)
+        self.state = phases.reboot_over(self.state, offset, now)
         self.turn()
 
     def wait(self, seconds: float) -> None:
@@ -113,6 +122,7 @@ class World:
         end = self.now + seconds
         for _ in range(10_000):
             times = [recovery.wake_at(self.state, self.policy)]
+            times += [self._sure_at if self._sure_at > self.now else None]
             times += [self._born and self._born[0], self._command and self._command[0]]
             upcoming = min((when for when in times if when is not None), default=math.inf)
             if upcoming > end:
@@ -128,7 +138,7 @@ class World:
     # --- the turn of the loop -----------------------------------------------------------------------------------------
 
     def turn(self) -> None:
-        for _ in range(6):
+        for _ in range(8):
             self._let_be_born()
             before = self.state
             self._take(recovery.decide(self.state, self._observe(), self.now, self.policy))
@@ -141,6 +151,7 @@ class World:
     def _let_be_born(self) -> None:
         if self._born is not None and self.now >= self._born[0]:
             self.player, self.stopped, self._born = self._born[1], False, None
+            self._sure_at = self.now + SURE_S
 
     def _observe(self) -> Observation:
         expected, command = self.state.expectation, None
@@ -150,6 +161,7 @@ class World:
         return Observation(
             player=self.player,
             stopped=self.stopped,
+            fault=None if self.player is None or self.stopped or self.now < self._sure_at else self.fault,
             gone=hopeless and self.player is None,
             command=command,
             jitter=self.jitter,
@@ -178,15 +190,17 @@ class World:
                     self._hear(draft)
 
     def _start(self, before: State, number: int) -> None:
-        assert self.player is None, "a second player is started beside the first"
+        assert self.player in (None, self.state.replaced), "a second player is started beside the first"
         assert self.may_restart
         if number:
             recent = [when for when in self.starts if when > self.now - self.policy.window_s + LITTLE]
+            waited = self.now - max(self.starts, default=-math.inf)
+            # Before anything greater than the player is restarted for a picture, one slow retry comes in between.
+            patient = self.fault is not None and waited >= self.policy.slow_retry_s - LITTLE
             if before.budget.gave_up and not before.budget.grant:
-                waited = self.now - max(self.starts, default=-math.inf)
                 assert waited >= self.policy.slow_retry_s - LITTLE, "a slow retry came early"
             elif not before.budget.grant:
-                assert len(recent) < self.policy.max_restarts, "more restarts than allowed"
+                assert patient or len(recent) < self.policy.max_restarts, "more restarts than allowed"
             self.starts.append(self.now)
         self.alive_or_tried = self.now
         self._pids += 1
@@ -198,14 +212,15 @@ class World:
 
     def _hear(self, draft: Draft) -> None:
         self.drafts.append(draft)
-        if draft.code == "player.gave_up":
+        if draft.code in {"player.gave_up", "screen.gave_up"}:
             assert not self.gave_up, "said twice"
             assert draft.level is LogLevel.ERROR
-            assert draft.message.startswith("Max restart attempts exceeded")
+            assert draft.message.startswith("Max restart attempts exceeded") or draft.code == "screen.gave_up"
             self.gave_up = True
 
     def _check(self) -> None:
-        seen = self.player is not None and not self.stopped and self.state.player == self.player
+        well = not self.stopped and (self.fault is None or self.now < self._sure_at)
+        seen = self.player is not None and well and self.state.player == self.player
         if not seen:
             self.well_since = None
         elif self.well_since is None or self.state.since > self.well_since:
@@ -214,6 +229,8 @@ class World:
             assert not used(self.state.budget, self.now, self.policy), "stable, and the budget is not full"
             assert not self.state.budget.gave_up
             self.gave_up = False
+        elif self.well_since is not None and self.now >= self.well_since + self.policy.stable_s - LITTLE:
+            self.gave_up = self.state.budget.gave_up  # within the tolerance it may be either
         recent = [when for when in self.starts if when > self.now - self.policy.window_s + LITTLE]
         if self.well_since is None or self.now < self.well_since + self.policy.stable_s - LITTLE:
             assert used(self.state.budget, self.now, self.policy) >= len(recent), "the budget was given back too early"
@@ -225,7 +242,7 @@ class World:
     def _check_not_stuck(self) -> None:
         policy = self.policy
         overdue = self.stopped and policy.stopped_after_s == 0
-        if self.player is not None and (not self.stopped or overdue):
+        if self.player is not None and self.player != self.state.replaced and (not self.stopped or overdue):
             self.alive_or_tried = self.now
         if not self.may_restart or self.state.expectation is None or self.state.expectation.restart.way is Way.NONE:
             return
@@ -275,7 +292,9 @@ OUTCOMES = st.lists(
 STEPS = st.lists(
     st.tuples(st.sampled_from(["wait", "wait", "die", "die"]), seconds(0, 1500))
     | st.tuples(
-        st.sampled_from(["die", "stop", "go on", "expect", "agent", "boot", "appear", "clear", "off", "on"]),
+        st.sampled_from(
+            ["die", "stop", "go on", "wrong", "right", "expect", "agent", "boot", "appear", "clear", "off", "on"]
+        ),
         seconds(0, 99),
     ),
     max_size=30,
@@ -307,6 +326,8 @@ def test_whatever_happens(
                 world.stop(True)
             case "go on":
                 world.stop(False)
+            case "wrong" | "right":
+                world.look("frozen" if what == "wrong" else None)
             case "expect":
                 world.expect(expectation)
             case "agent":
@@ -635,9 +656,76 @@ def test_a_reboot_moves_all_times_of_the_budget_alike(ages: list[float], saved_a
     restarts = tuple(saved_at - age for age in ages)
     budget = Budget("vlc", restarts, len(ages), True, (("reboot", saved_at - 1),))
     before = State(Phase.RUNNING, ANNOUNCED, ProcessKey(7, 7), saved_at, budget=budget, outage_since=saved_at - 3)
-    after = recovery.reboot_over(before, now - saved_at, now)
+    after = phases.reboot_over(before, now - saved_at, now)
     assert [now - when for when in after.budget.restarts] == pytest.approx(ages, abs=LITTLE)
     assert after.budget.rungs[0][1] == pytest.approx(now - 1)
     assert after.outage_since == pytest.approx(now - 3)
     assert after.budget == replace(budget, restarts=after.budget.restarts, rungs=after.budget.rungs, grant=True)
     assert (after.player, after.phase) == (None, Phase.STARTING)
+
+
+# --- a wrong picture --------------------------------------------------------------------------------------------------
+
+WRONG = RestartPolicy(ladder=("player", "session"), session_unit="lightdm.service")
+BY_UNIT = Expectation("vlc", restart=Restart(Way.UNIT, unit="player.service"))
+
+
+def playing(expectation: Expectation, policy: RestartPolicy = WRONG) -> World:
+    world = World(policy)
+    world.expect(expectation, world.appear())
+    assert world.state.phase is Phase.RUNNING
+    return world
+
+
+@pytest.mark.parametrize(("expectation", "killed"), [(BY_UNIT, 0), (ANNOUNCED, 0), (CONFIGURED, 1)])
+def test_a_player_with_a_wrong_picture_is_replaced(expectation: Expectation, killed: int) -> None:
+    """By a command that starts a new one it is ended first; a unit or an event handler ends it itself."""
+    world = playing(expectation)
+    first = world.player
+    world.look("frozen")
+    assert len(world.of(KillPlayer)) == killed
+    assert world.player != first
+    assert world.state.player == world.player
+    assert world.of(ReportDeath) == []
+    world.look(None)
+    world.wait(WRONG.stable_s)
+    assert world.codes()[-1] == "player.recovered"
+
+
+def test_a_wrong_picture_costs_the_budget_and_is_patient_before_the_session_goes() -> None:
+    world = playing(BY_UNIT)
+    world.look("black")
+    world.wait(60)
+    assert len(world.starts) == 3
+    assert world.of(RestartSession) == []
+    world.wait(WRONG.slow_retry_s)
+    assert len(world.starts) == 4, "one slow retry"
+    assert len(world.of(RestartSession)) == 1
+    world.wait(2 * WRONG.slow_retry_s)
+    assert len(world.of(RestartSession)) == 1
+    assert world.codes().count("screen.gave_up") == 1
+    assert world.player is not None, "a player with a wrong picture is better than none"
+
+
+def test_a_replaced_player_that_lives_on_is_the_player_again() -> None:
+    """The unit restarted well, and was not what shows the picture."""
+    world = World(WRONG, [("vanishes", 0.0)])
+    world.expect(BY_UNIT, first := world.appear())
+    world.look("frozen")
+    assert world.state.player is None
+    world.look(None)
+    world.wait(WRONG.start_timeout_s)
+    assert world.state.player == first
+    assert "player.restart_failed" in world.codes()
+
+
+def test_nothing_is_replaced_that_nobody_brings_back() -> None:
+    world = playing(WATCHED)
+    world.look("frozen")
+    world.wait(3600)
+    assert world.of(KillPlayer) == []
+    world = playing(BY_UNIT)
+    world.may_restart = False
+    world.look("frozen")
+    world.wait(3600)
+    assert world.starts == []

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from infoscreen_device.core.budget import Budget, used
 from infoscreen_device.core.model import Expectation, ProcessKey, Restart, Way
+from infoscreen_device.core.phases import Phase, State
 from infoscreen_device.core.policy import RestartPolicy
-from infoscreen_device.core.recovery import Phase, State
 from infoscreen_device.state import MAX_BYTES, StateFile
 from infoscreen_shared.messages import EventType
 

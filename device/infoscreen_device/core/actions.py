@@ -22,6 +22,8 @@ class Observation:
     gone: bool = False
     """Nothing is to be waited for: the process that was registered lives no more and none was found by name, or nobody
     but the watchdog is going to start this player."""
+    fault: str | None = None
+    """It lives, and its picture is known to be wrong: why, in a word (core.screen). Doubt is None."""
     command: CommandEnd | None = None
     jitter: float = 0.0
     """Chance, from 0 to below 1."""

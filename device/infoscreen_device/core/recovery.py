@@ -6,7 +6,8 @@ clock: `now` is boottime in seconds, and chance arrives as `Observation.jitter`.
     phase        means                                               leaves when
     IDLE         nothing is expected                                 something is (`expect`)
     STARTING     the player was announced and is looked for          seen -> RUNNING; start_timeout_s -> next attempt
-    RUNNING      the player lives (or is stopped by SIGSTOP)         dead -> next attempt; stopped_after_s -> STOPPING
+    RUNNING      the player lives (or is stopped by SIGSTOP)         dead -> next attempt; stopped_after_s -> STOPPING;
+                                                                     wrong picture -> RESTARTING or STOPPING
     STOPPING     a stopped player is being killed                    dead -> next attempt
     BACKOFF      dead; waits for the next restart                    due -> RESTARTING; seen -> RUNNING
     RESTARTING   a restart command (or request) is under way         seen -> RUNNING; failed or due -> next attempt
@@ -19,8 +20,7 @@ when the player has run for `stable_s`, and by nothing else.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 
 from infoscreen_device.core.actions import (
     Action,
@@ -37,41 +37,12 @@ from infoscreen_device.core.actions import (
 from infoscreen_device.core.budget import Budget, backoff, next_rung, pruned
 from infoscreen_device.core.drafts import about, expectation_draft
 from infoscreen_device.core.model import Draft, Expectation, PlayerView, ProcessKey, Way
+from infoscreen_device.core.phases import Phase, State
 from infoscreen_device.core.policy import RestartPolicy
 from infoscreen_shared.messages import LogLevel, ProcessStatus
 
 KILL_GRACE_S = 5.0
 """How long after SIGKILL a player that does not go (it hangs in the kernel) still holds up its restart."""
-
-
-class Phase(StrEnum):
-    IDLE = "idle"
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    BACKOFF = "backoff"
-    RESTARTING = "restarting"
-    GAVE_UP = "gave_up"
-    LOST = "lost"
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    phase: Phase = Phase.IDLE
-    expectation: Expectation | None = None
-    player: ProcessKey | None = None
-    since: float = 0.0
-    """When the phase began; in RUNNING, from when on stability is counted."""
-    due: float | None = None
-    """When the phase ends by itself; in RUNNING, when a player that stays stopped is to be replaced."""
-    command_done: bool = False
-    """In RESTARTING: the command ended well, and the player is waited for."""
-    stopped_since: float | None = None
-    outage_since: float | None = None
-    """When the player was first found dead, until it is stable again."""
-    outage_s: float = 0.0
-    """How long the screen was without its player in this outage, up to its last start."""
-    budget: Budget = field(default_factory=Budget)
 
 
 Step = tuple[State, tuple[Action, ...]]
@@ -81,6 +52,8 @@ def decide(state: State, observation: Observation, now: float, policy: RestartPo
     """The next state and what to do, in order. Calling it again with the same observation changes nothing more."""
     if state.expectation is None:
         return state, ()
+    if state.replaced is not None and observation.player == state.replaced:
+        observation = replace(observation, player=None, stopped=False, fault=None)
     return _TABLE[state.phase](state, observation, now, policy)
 
 
@@ -89,7 +62,7 @@ def wake_at(state: State, policy: RestartPolicy) -> float | None:
     if state.phase is Phase.STARTING:
         return state.since + policy.start_timeout_s
     if state.phase is Phase.RUNNING:
-        if state.stopped_since is not None:
+        if state.stopped_since is not None or state.fault_since is not None:
             return state.due
         return state.since + policy.stable_s if _has_history(state) else None
     return state.due
@@ -139,51 +112,6 @@ def clear(state: State, now: float) -> Step:
     return State(budget=state.budget, since=now), (*actions, emit)
 
 
-def resume(state: State, now: float) -> State:
-    """The state of an earlier agent run of the same boot. What it had under way is unknown, and looked for afresh.
-
-    A lost player too: that run may have been one that was to restart nothing.
-    """
-    if state.phase in (Phase.RESTARTING, Phase.STOPPING, Phase.LOST):
-        return replace(state, phase=Phase.STARTING, player=None, since=now, due=None, command_done=False)
-    return state
-
-
-def holds_together(state: State, saved_at: float) -> bool:
-    """False for a state that the rules were never in, as a damaged file may give it: they would not find out of it."""
-    phase, budget = state.phase, state.budget
-    past = (state.since, *budget.restarts, *(when for _, when in budget.rungs))
-    return (
-        (phase is Phase.IDLE) == (state.expectation is None)
-        and not (phase in (Phase.RUNNING, Phase.STOPPING) and state.player is None)
-        and not (phase is Phase.IDLE and state.player is not None)
-        and not (phase in (Phase.STOPPING, Phase.BACKOFF, Phase.RESTARTING, Phase.GAVE_UP) and state.due is None)
-        and all(when <= saved_at for when in past)
-    )
-
-
-def reboot_over(state: State, offset: float, now: float) -> State:
-    """The state of an earlier boot: no process of it lives, and its times are moved by `offset` onto this boot's clock.
-
-    How long the machine was off is not known; it counts as no time at all, so a budget is rather kept too long.
-    """
-
-    def moved(when: float | None) -> float | None:
-        return None if when is None else when + offset
-
-    budget = replace(
-        state.budget,
-        restarts=tuple(when + offset for when in state.budget.restarts),
-        rungs=tuple((rung, when + offset) for rung, when in state.budget.rungs),
-        grant=True,
-    )
-    if state.expectation is None:
-        return State(budget=budget, since=now)
-    expectation = replace(state.expectation, pid=None)
-    outage = moved(state.outage_since)
-    return State(Phase.STARTING, expectation, since=now, outage_since=outage, outage_s=state.outage_s, budget=budget)
-
-
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +147,10 @@ def _running_phase(state: State, seen: Observation, now: float, policy: RestartP
         return _stopped(state, seen, now, policy)
     if state.stopped_since is not None:
         return replace(state, stopped_since=None, due=None, since=now), ()
+    if seen.fault is not None:
+        return _wrong_picture(state, seen, now, policy)
+    if state.fault_since is not None:
+        return replace(state, fault_since=None, due=None, since=now), ()
     if _has_history(state) and now >= state.since + policy.stable_s:
         return _stable(state)
     return state, ()
@@ -240,6 +172,58 @@ def _stopped(state: State, seen: Observation, now: float, policy: RestartPolicy)
         return replace(state, due=None), ()
     due = now + policy.stop_timeout_s + KILL_GRACE_S
     return replace(_dead(state, now), phase=Phase.STOPPING, player=state.player, due=due), (KillPlayer(state.player),)
+
+
+def _wrong_picture(state: State, seen: Observation, now: float, policy: RestartPolicy) -> Step:
+    """It is replaced as if it had died, by the same budget, and with one slow retry more before a greater step.
+
+    A player that lives is better than none: when the budget is spent it is left as it is until the next slow retry.
+    """
+    if state.fault_since is None:
+        state = replace(state, fault_since=now, due=now)
+    if state.due is None or now < state.due:
+        return state, ()
+    if not _can_restart(state, seen):
+        # A time that has passed would have the loop turn without a pause.
+        return replace(state, due=None), ()
+    budget = pruned(state.budget, now, policy)
+    state = replace(state, budget=budget)
+    if "player" in policy.ladder and len(budget.restarts) < policy.max_restarts and not budget.gave_up:
+        return _replace_player(state, seen, now, policy)
+    patient = "player" in policy.ladder and budget.streak <= policy.max_restarts
+    rung = None if patient or budget.gave_up else next_rung(budget, policy, seen.may_reboot)
+    if rung is not None:
+        return _take_rung(replace(_dead(state, now), replaced=state.player), rung, now, policy)
+    retry_at = (budget.restarts[-1] if budget.restarts else now) + policy.slow_retry_s
+    if "player" in policy.ladder and now >= retry_at:
+        return _replace_player(state, seen, now, policy)
+    waiting = replace(state, due=max(retry_at, now + policy.slow_retry_s / 10))
+    return (waiting, ()) if patient or budget.gave_up else _leave_picture(waiting, seen, policy)
+
+
+def _replace_player(state: State, seen: Observation, now: float, policy: RestartPolicy) -> Step:
+    assert state.expectation is not None
+    assert state.player is not None
+    dead = _dead(state, now)
+    if state.expectation.restart.way is Way.ARGV:
+        # The command would start a second one beside it; the other ways end the old one themselves.
+        due = now + policy.stop_timeout_s + KILL_GRACE_S
+        granted = replace(dead, budget=replace(dead.budget, grant=True))
+        return replace(granted, phase=Phase.STOPPING, player=state.player, due=due), (KillPlayer(state.player),)
+    return _restart(replace(dead, replaced=state.player), now, policy, f"its picture is wrong ({seen.fault})")
+
+
+def _leave_picture(state: State, seen: Observation, policy: RestartPolicy) -> Step:
+    assert state.expectation is not None
+    tried = f"after {state.budget.streak} restarts"
+    text = f"The picture of {state.expectation.process} is still wrong ({seen.fault}) {tried}"
+    draft = Draft(
+        LogLevel.ERROR,
+        "screen.gave_up",
+        f"{text}; trying every {policy.slow_retry_s:g} s from now on",
+        about(state.expectation, state.player) | {"reason": seen.fault, "restarts": state.budget.streak},
+    )
+    return replace(state, budget=replace(state.budget, gave_up=True)), (Emit(draft),)
 
 
 def _stopping(state: State, seen: Observation, now: float, policy: RestartPolicy) -> Step:
@@ -320,12 +304,12 @@ def _next_attempt(state: State, seen: Observation, now: float, policy: RestartPo
     return _give_up(state, now, policy) if rung is None else _take_rung(state, rung, now, policy)
 
 
-def _restart(state: State, now: float, policy: RestartPolicy) -> Step:
+def _restart(state: State, now: float, policy: RestartPolicy, why: str = "") -> Step:
     assert state.expectation is not None
     spent = pruned(state.budget, now, policy)
     budget = replace(spent, restarts=(*spent.restarts, now), streak=spent.streak + 1, grant=False)
     number, process = budget.streak, state.expectation.process
-    text = f"Restarting {process} (restart {number} since it was last stable)"
+    text = f"Restarting {process} (restart {number} since it was last stable)" + (why and f": {why}")
     draft = Draft(LogLevel.INFO, "player.restarting", text, about(state.expectation) | {"restart": number})
     after = replace(
         state,
@@ -357,6 +341,9 @@ def _restart_failed(state: State, seen: Observation, now: float, policy: Restart
     assert state.expectation is not None
     text = f"Restart of {state.expectation.process} failed: {why}"
     draft = Draft(LogLevel.ERROR, "player.restart_failed", text, about(state.expectation) | {"error": why})
+    if state.replaced is not None:
+        # If it still lives it is the player again, and must not get a second one beside it.
+        return replace(state, phase=Phase.STARTING, replaced=None, since=now, due=None), (Emit(draft),)
     after, actions = _next_attempt(state, seen, now, policy)
     return after, (Emit(draft), *actions)
 
@@ -403,6 +390,8 @@ def _running(state: State, player: ProcessKey, now: float) -> Step:
         due=None,
         command_done=False,
         stopped_since=None,
+        fault_since=None,
+        replaced=None,
         outage_s=down,
     )
     text = f"{state.expectation.process} is running (pid {player.pid})"
@@ -411,7 +400,7 @@ def _running(state: State, player: ProcessKey, now: float) -> Step:
 
 def _dead(state: State, now: float) -> State:
     outage = now if state.outage_since is None else state.outage_since
-    return replace(state, player=None, stopped_since=None, outage_since=outage)
+    return replace(state, player=None, stopped_since=None, fault_since=None, outage_since=outage)
 
 
 def _stable(state: State) -> Step:
