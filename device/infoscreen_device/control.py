@@ -13,9 +13,9 @@ import shutil
 import socket
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from infoscreen_device.admission import (
     Peer,
@@ -24,13 +24,14 @@ from infoscreen_device.admission import (
     pid_fault,
 )
 from infoscreen_device.core.model import Expectation
+from infoscreen_device.core.picture import Blindness
 from infoscreen_device.settings import ControlConfig
 from infoscreen_device.table import did_you_mean
 from infoscreen_shared.messages import WireError, clean, from_json, to_json
 
 __all__ = ["ControlServer", "Peer", "Request", "draft_from_request", "expectation_from_request"]
 
-OPS = ("expect", "clear", "status", "log", "attach")
+OPS = ("expect", "clear", "status", "log", "screen", "attach", "attach-screen")
 MAX_LINE = 64_000
 MAX_CONNECTIONS = 32
 MAX_PER_USER = 16
@@ -38,20 +39,31 @@ MAX_PER_USER = 16
 MAX_AT_ONCE = 64
 """Requests in one read. A client that waits for its answers has one."""
 MAX_UNSENT = 256_000
+MAX_PICTURES = 2
+"""File descriptors with one answer of a capture helper."""
 _PEERCRED = struct.Struct("3i")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; `op` is one of OPS, or `restarted`: the event handler's answer, {"id", "pid"} or {"id", "error"}.
+    """One request; `op` is one of OPS, or an answer to what was asked.
 
-    `reply` is to be called once, now or later; for `attach` and `restarted` that is done already, or not needed.
+    Answers: `restarted`, the event handler's {"id", "pid"} or {"id", "error"}; `looked`, the capture helper's {"id",
+    "burst"} or {"id", "blind"}, with `fds`, its pictures (memfd_create(2)), which whoever takes the request closes.
+
+    `reply` is to be called once, now or later, with file descriptors to hand over, if any (they are closed then); where
+    nothing is to be answered it does nothing.
     """
 
     op: str
     body: dict[str, Any]
     peer: Peer
-    reply: Callable[[dict[str, Any]], None]
+    reply: "Reply"
+    fds: tuple[int, ...] = ()
+
+
+class Reply(Protocol):
+    def __call__(self, body: dict[str, Any], fds: Sequence[int] = ()) -> None: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -66,7 +78,11 @@ class _Connection:
     """The other end sends no more; it may still wait for answers."""
     attached: bool = False
     asked: set[int] = field(default_factory=set)
-    """Ids of the restarts that this event handler has been asked for."""
+    """Ids of the restarts, or looks at the screen, that have been asked for here."""
+    looks: bool = False
+    """A capture helper: it answers with pictures as file descriptors."""
+    received_fds: list[int] = field(default_factory=list)
+    unsent_fds: list[int] = field(default_factory=list)
 
 
 class ControlServer:
@@ -182,7 +198,7 @@ class ControlServer:
 
     def _receive(self, connection: _Connection) -> list[Request]:
         try:
-            data = connection.socket.recv(MAX_LINE)
+            data = self._read(connection)
         except BlockingIOError:
             return []
         except OSError:
@@ -199,6 +215,18 @@ class ControlServer:
         connection.received[:] = rest
         return [request for line in lines if line.strip() and (request := self._parse(connection, line)) is not None]
 
+    def _read(self, connection: _Connection) -> bytes:
+        """Raises OSError. From others than a capture helper file descriptors are not taken: the kernel closes them."""
+        if not connection.looks:
+            return connection.socket.recv(MAX_LINE)
+        data, fds, _flags, _address = socket.recv_fds(
+            connection.socket, MAX_LINE, MAX_PICTURES * MAX_AT_ONCE, socket.MSG_CMSG_CLOEXEC
+        )
+        connection.received_fds += fds
+        if len(connection.received_fds) > MAX_PICTURES * MAX_AT_ONCE:
+            raise OSError(errno.EMSGSIZE, "pictures that no answer names")
+        return data
+
     def _parse(self, connection: _Connection, line: bytes) -> Request | None:
         """The request in this line; None if it needed no more than an answer."""
         try:
@@ -211,28 +239,31 @@ class ControlServer:
             return None
         op = body.get("op")
         if op is None and "id" in body:
-            return self._restarted(connection, body)
+            return self._looked(connection, body) if connection.looks else self._restarted(connection, body)
         if not isinstance(op, str) or op not in OPS:
             hint = did_you_mean(op, OPS) if isinstance(op, str) else ""
             self._answer(connection, _refusal(f"op: expected one of {', '.join(OPS)}{hint}"))
             return None
-        if op == "attach":
-            connection.attached = True
+        if op in ("attach", "attach-screen"):
+            connection.attached, connection.looks = True, op == "attach-screen"
             self._answer(connection, {"ok": True})
             return Request(op, body, connection.peer, _no_reply)
         connection.owed += 1
         return Request(op, body, connection.peer, self._replier(connection))
 
-    def _replier(self, connection: _Connection) -> Callable[[dict[str, Any]], None]:
+    def _replier(self, connection: _Connection) -> Reply:
         answered = False
 
-        def reply(body: dict[str, Any]) -> None:
+        def reply(body: dict[str, Any], fds: Sequence[int] = ()) -> None:
             nonlocal answered
-            if not answered:
-                answered = True
-                connection.owed -= 1
-                self._answer(connection, body)
-                self._settle(connection)
+            if answered or connection.socket.fileno() < 0:
+                _close(fds)
+                return
+            answered = True
+            connection.owed -= 1
+            connection.unsent_fds += fds
+            self._answer(connection, body)
+            self._settle(connection)
 
         return reply
 
@@ -245,7 +276,8 @@ class ControlServer:
         its user. The answer comes as a Request `restarted`, an error too if the handler goes away before.
         """
         for connection in reversed(list(self._connections.values())):
-            if connection.attached and not connection.ended and _speaks_for(connection.peer, expectation):
+            handles = connection.attached and not connection.looks and not connection.ended
+            if handles and _speaks_for(connection.peer, expectation):
                 body = {"op": "restart", "id": request_id, "event_id": expectation.event_id}
                 body |= {"type": expectation.event_type, "process": expectation.process}
                 connection.asked.add(request_id)
@@ -269,6 +301,32 @@ class ControlServer:
         )
         return Request("restarted", found, connection.peer, _no_reply)
 
+    # --- the capture helper -----------------------------------------------------------------------------------------
+
+    def ask_look(self, body: dict[str, Any], user: str | None) -> bool:
+        """Asks a capture helper, of this user if one is named; False if none is attached.
+
+        The answer comes with the `id` of `body` as a Request `looked`; blind, if the helper goes away before.
+        """
+        for connection in reversed(list(self._connections.values())):
+            if connection.looks and not connection.ended and user in (None, connection.peer.name):
+                connection.asked.add(body["id"])
+                self._answer(connection, {"op": "look", **body})
+                return True
+        return False
+
+    def _looked(self, connection: _Connection, body: dict[str, Any]) -> Request | None:
+        pictures = body.get("pictures")
+        count = len(pictures) if isinstance(pictures, list) else 0
+        fds, connection.received_fds = connection.received_fds[:count], connection.received_fds[count:]
+        look_id = body.get("id")
+        if type(look_id) is not int or look_id not in connection.asked:
+            _close(fds)
+            self._answer(connection, _refusal("id: no look of this number has been asked for"))
+            return None
+        connection.asked.discard(look_id)
+        return Request("looked", body, connection.peer, _no_reply, tuple(fds))
+
     # --- connections ------------------------------------------------------------------------------------------------
 
     def _answer(self, connection: _Connection, body: dict[str, Any]) -> None:
@@ -281,6 +339,10 @@ class ControlServer:
 
     def _send(self, connection: _Connection) -> None:
         try:
+            if connection.unsent_fds and connection.unsent:
+                del connection.unsent[: socket.send_fds(connection.socket, [connection.unsent], connection.unsent_fds)]
+                _close(connection.unsent_fds)
+                connection.unsent_fds.clear()
             while connection.unsent:
                 del connection.unsent[: connection.socket.send(connection.unsent)]
         except BlockingIOError:
@@ -306,12 +368,17 @@ class ControlServer:
             self._unwatch(connection.socket)
             self._connections.pop(connection.socket.fileno(), None)
             connection.socket.close()
+            _close(connection.received_fds)
+            _close(connection.unsent_fds)
         return self._unanswered(connection)
 
     def _unanswered(self, connection: _Connection) -> list[Request]:
-        """What the agent waits for and this event handler will never answer."""
+        """What the agent waits for and this event handler or capture helper will never answer."""
         lost = sorted(connection.asked)
         connection.asked.clear()
+        if connection.looks:
+            blind = {"reason": Blindness.NO_HELPER, "detail": "it went away"}
+            return [Request("looked", {"id": each, "blind": blind}, connection.peer, _no_reply) for each in lost]
         error = "the event handler went away"
         return [Request("restarted", {"id": each, "error": error}, connection.peer, _no_reply) for each in lost]
 
@@ -337,8 +404,13 @@ def _refusal(error: str) -> dict[str, Any]:
     return {"ok": False, "error": error}
 
 
-def _no_reply(_body: dict[str, Any]) -> None:
-    pass
+def _no_reply(body: dict[str, Any], fds: Sequence[int] = ()) -> None:
+    _close(fds)
+
+
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _speaks_for(peer: Peer, expectation: Expectation) -> bool:

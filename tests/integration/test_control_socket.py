@@ -139,7 +139,7 @@ def test_a_socket_that_somebody_else_made_meanwhile_is_not_removed(tmp_path: Pat
         (b"\xff\xfe", "expected one JSON object a line"),
         (b"[" * 60_000, "nested too deeply"),
         (b'{"op":"expct"}', "(did you mean expect?)"),
-        (b'{"op":1}', "op: expected one of expect, clear, status, log, attach"),
+        (b'{"op":1}', "op: expected one of expect, clear, status, log, screen"),
         (b'{"op":"log","level":"INFO","message":"\\ud800","context":{"a":NaN}}', "NaN and Infinity are not JSON"),
         (b'{"id":1,"pid":2}', "no restart of this number has been asked for"),
     ],
