@@ -1,102 +1,47 @@
 """The public API's routes: check parameters, call the query or the store, shape the answer.
 
-Who may call what is said here (`access`) and enforced in app.py. Rows are read in queries.py and written in store.py.
+Who may call what is said here (`access`) and enforced in app.py. Rows are read in queries.py and written in store.py;
+pictures of screens have routes of their own, in api_screenshots.py.
 """
 
 import logging
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from flask import Response, current_app, jsonify
 from flask_openapi3.blueprint import APIBlueprint
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from infoscreen_server import http_door, queries
 from infoscreen_server.accounts import Access
 from infoscreen_server.context import access, no_client, parts
-from infoscreen_shared.messages import (
-    LogLevel,
-    ProcessStatus,
-    ScreenHealthStatus,
-    WireError,
-    ack_body,
-    parse_timestamp,
-)
-from infoscreen_shared.topics import is_uuid
+from infoscreen_server.forms import TOKEN, Answer, ClientPath, Moment, PageQuery, Query, Uuid, answers
+from infoscreen_shared.messages import LogLevel, ProcessStatus, ScreenHealthStatus, ack_body
 
 log = logging.getLogger(__name__)
 
-DEFAULT_LIMIT, MAX_LIMIT = 50, 500
 MAX_CLIENTS = 1000
 
 # --- what comes in ----------------------------------------------------------------------------------------------------
-
-
-def _uuid(value: object) -> object:
-    folded = value.lower() if isinstance(value, str) else value
-    if not isinstance(folded, str) or not is_uuid(folded):
-        raise ValueError("expected a uuid")
-    return folded
-
-
-def _time(value: object) -> datetime:
-    # A plus sign that was not percent-encoded arrives as a space.
-    text = value.replace(" ", "+") if isinstance(value, str) and "T" in value else value
-    try:
-        return parse_timestamp(text)
-    except WireError:
-        raise ValueError("expected an ISO 8601 time") from None
 
 
 def _level(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-def _cursor(value: object) -> queries.Cursor:
-    if not isinstance(value, str):
-        raise ValueError("expected the `next` of an earlier answer")
-    return queries.Cursor.parse(value)
-
-
-class ClientPath(BaseModel):
-    uuid: Annotated[str, BeforeValidator(_uuid)] = Field(description="uuid of the client")
-
-
-class Query(BaseModel):
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_is_absent(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """`?level=&limit=` is what a form sends whose fields were left empty."""
-        return {name: value for name, value in values.items() if value not in ("", [""])}
-
-
-class LogQuery(Query):
+class LogQuery(PageQuery):
     level: list[Annotated[LogLevel, BeforeValidator(_level)]] = Field([], description="may be repeated; default: all")
-    limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
-    since: Annotated[datetime | None, BeforeValidator(_time)] = Field(None, description="ISO 8601, UTC without a zone")
-    before: Annotated[str | None, BeforeValidator(lambda text: _cursor(text) and text)] = Field(
-        None, description="`next` of the page before, for older ones"
-    )
+    since: Moment | None = Field(None, description="ISO 8601, UTC without a zone")
 
 
 class ClientsQuery(Query):
     limit: int = Field(MAX_CLIENTS, ge=1, le=MAX_CLIENTS)
-    after: Annotated[str | None, BeforeValidator(_uuid)] = Field(None, description="`next` of the page before")
+    after: Uuid | None = Field(None, description="`next` of the page before")
 
 
 # --- what goes out ----------------------------------------------------------------------------------------------------
-
-
-class Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Problem(Answer):
-    error: str
 
 
 class Log(Answer):
@@ -187,26 +132,16 @@ class Health(Answer):
 
 # --- routes -----------------------------------------------------------------------------------------------------------
 
-_Responses: TypeAlias = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
-_TOKEN: list[dict[str, list[Any]]] = [{"token": []}]
-
-
-def _answers(model: type[BaseModel], *problems: int) -> _Responses:
-    """A route's answers for the document: `model`, what every guarded route may say, and these."""
-    return {200: model, **dict.fromkeys((400, 401, 403, *problems, 503), Problem)}
-
-
 api = APIBlueprint("api", __name__)
 
 
-@api.get("/api/client-logs/<uuid>/logs", operation_id="client_logs", security=_TOKEN, responses=_answers(LogPage, 404))
+@api.get("/api/client-logs/<uuid>/logs", operation_id="client_logs", security=TOKEN, responses=answers(LogPage, 404))
 @access(Access.ADMIN_OR_HIGHER)
 def client_logs(path: ClientPath, query: LogQuery) -> Response:
     """Logs of one client, newest first."""
-    before = None if query.before is None else queries.Cursor.parse(query.before)
     with parts().engine.connect() as connection:
         page = queries.logs_page(
-            connection, path.uuid, levels=query.level, limit=query.limit, since=query.since, before=before
+            connection, path.uuid, levels=query.level, limit=query.limit, since=query.since, before=query.cursor
         )
         if not page.logs and not queries.client_exists(connection, path.uuid):
             raise no_client()
@@ -214,7 +149,7 @@ def client_logs(path: ClientPath, query: LogQuery) -> Response:
     return jsonify(logs=page.logs, count=len(page.logs), next=following)
 
 
-@api.get("/api/client-logs/summary", operation_id="summary", security=_TOKEN, responses=_answers(Summary))
+@api.get("/api/client-logs/summary", operation_id="summary", security=TOKEN, responses=answers(Summary))
 @access(Access.ADMIN_OR_HIGHER)
 def summary() -> Response:
     """Records of each client in the last 24 hours, by level."""
@@ -222,7 +157,7 @@ def summary() -> Response:
         return jsonify(summary=queries.summary(connection), period_hours=queries.SUMMARY_HOURS)
 
 
-@api.get("/api/clients", operation_id="clients", security=_TOKEN, responses=_answers(Clients))
+@api.get("/api/clients", operation_id="clients", security=TOKEN, responses=answers(Clients))
 @access(Access.USER_OR_HIGHER)
 def clients(query: ClientsQuery) -> Response:
     """All clients and how they are, by uuid."""
@@ -232,7 +167,7 @@ def clients(query: ClientsQuery) -> Response:
     return jsonify(clients=page, count=len(page), next=page[-1]["uuid"] if more else None)
 
 
-@api.get("/api/clients/<uuid>", operation_id="client", security=_TOKEN, responses=_answers(ClientDetail, 404))
+@api.get("/api/clients/<uuid>", operation_id="client", security=TOKEN, responses=answers(ClientDetail, 404))
 @access(Access.USER_OR_HIGHER)
 def client(path: ClientPath) -> Response:
     """One client, with the account of its records."""
@@ -246,8 +181,8 @@ def client(path: ClientPath) -> Response:
 @api.post(
     "/api/ingest/<uuid>/logs",
     operation_id="ingest_logs",
-    security=_TOKEN,
-    responses=_answers(Acks, 413),
+    security=TOKEN,
+    responses=answers(Acks, 413),
     openapi_extensions={"requestBody": http_door.LETTER},
 )
 @access(Access.OWN_DEVICE)

@@ -17,10 +17,12 @@ from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
 from infoscreen_server.accounts import Access, allowed, caller_of
-from infoscreen_server.api import Problem, api
+from infoscreen_server.api import api
+from infoscreen_server.api_screenshots import screenshots
 from infoscreen_server.config import ServerConfig
 from infoscreen_server.context import Parts, Refusal, parts
 from infoscreen_server.db import make_engine
+from infoscreen_server.forms import Problem
 from infoscreen_shared.messages import MAX_PAYLOAD_BYTES
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ def create_app(config: ServerConfig, now: Callable[[], datetime] = _utc_now) -> 
     app.register_error_handler(OperationalError, _database_error)
     app.register_error_handler(Exception, _fault)
     app.register_api(api)
+    app.register_api(screenshots)
     return app
 
 

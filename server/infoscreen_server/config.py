@@ -69,6 +69,9 @@ class ServerConfig:
     auto_register: bool = True
     heartbeat_seconds: int = 15
     """What clients are told to keep to: after three silent ones a client counts as offline."""
+    periodic_screenshots_kept: int = 12
+    """The newest of each client; 12 are the last hour of a kiosk that sends one every 5 minutes."""
+    incident_screenshots_kept: int = 200
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> ServerConfig:
@@ -280,6 +283,8 @@ _SERVER: dict[str, Callable[[Any], Any]] = {
     "log_retention_days": _between(1, 3650),
     "auto_register": _flag,
     "heartbeat_seconds": _between(1, 3600),
+    "periodic_screenshots_kept": _between(0, 1000),
+    "incident_screenshots_kept": _between(0, 1000),
 }
 _MQTT: dict[str, Callable[[Any], Any]] = {
     "host": _text,

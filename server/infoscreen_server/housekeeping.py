@@ -14,10 +14,11 @@ from typing import Any
 from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.exc import DBAPIError
 
+from infoscreen_server import screenshots
 from infoscreen_server.config import ServerConfig
 from infoscreen_server.db import make_engine, writing
 from infoscreen_server.ledger import Settings
-from infoscreen_server.models import Client, ClientLog, Counter, CounterMark, Daily, DeadLetter, Gap, Lane
+from infoscreen_server.models import Client, ClientLog, Counter, CounterMark, Daily, DeadLetter, Gap, Lane, Screenshot
 from infoscreen_server.persist import counter_mark
 from infoscreen_shared.messages import LogLevel
 
@@ -141,8 +142,8 @@ def _subtract(connection: Any, left: Any) -> None:
 def prune(engine: Engine, settings: Settings, now: datetime, stop: threading.Event | None = None) -> int:
     """Delete what is older than LOG_RETENTION_DAYS; returns the number of log rows.
 
-    Of lanes and their gaps go those that nothing was heard of for as long. Counts out first, so that no row goes that
-    is still in the counters.
+    Of lanes and their gaps go those that nothing was heard of for as long, of pictures also those beyond the number
+    that stays. Counts out first, so that no row goes that is still in the counters.
     """
     stop = stop or threading.Event()
     count_out(engine, now, stop)
@@ -155,6 +156,8 @@ def prune(engine: Engine, settings: Settings, now: datetime, stop: threading.Eve
         (Lane, Lane.last_seen < limit),
     ):
         _in_chunks(engine, table, old, stop)
+    _in_chunks(engine, Screenshot, Screenshot.received_at < limit, stop, screenshots.CHUNK_ROWS)
+    _trim_screenshots(engine, settings, stop)
     with writing(engine) as connection:
         connection.execute(delete(Daily).where(Daily.day < (now - DAILY_KEPT).date()))
     return deleted
@@ -182,11 +185,24 @@ def _prune_logs(engine: Engine, limit: datetime, stop: threading.Event) -> int:
     return deleted
 
 
-def _in_chunks(engine: Engine, table: Any, old: Any, stop: threading.Event) -> None:
+def _in_chunks(engine: Engine, table: Any, old: Any, stop: threading.Event, size: int | None = None) -> None:
+    size = size or CHUNK_ROWS
     while not stop.is_set():
         with writing(engine) as connection:
-            chunk = select(table.id).where(old).limit(CHUNK_ROWS)
+            chunk = select(table.id).where(old).limit(size)
             rows = connection.execute(delete(table).where(table.id.in_(chunk))).rowcount
-        if rows < CHUNK_ROWS:
+        if rows < size:
             return
         stop.wait(PAUSE_S)
+
+
+def _trim_screenshots(engine: Engine, settings: Settings, stop: threading.Event) -> None:
+    """Uploads do this too; a kiosk that sends none after the settings were lowered would keep what it has."""
+    with engine.connect() as connection:
+        overfull = screenshots.overfull(connection, settings)
+    for uuid, kind in overfull:
+        deleted = screenshots.CHUNK_ROWS
+        while deleted == screenshots.CHUNK_ROWS and not stop.is_set():
+            with writing(engine) as connection:
+                deleted = screenshots.trim(connection, uuid, kind, screenshots.kept_of(settings, kind))
+            stop.wait(PAUSE_S)

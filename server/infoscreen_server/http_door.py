@@ -1,6 +1,7 @@
-"""The HTTP twin of the MQTT topics: one request with batches and a hello in, the acks out.
+"""The HTTP twin of the MQTT topics: one request with batches and a hello in, the acks out; and pictures of screens.
 
-Takes the body apart, bounded; what is done with it is for store.py, the same function that stands behind MQTT.
+Takes the body apart, bounded; what is done with it is for store.py, the same function that stands behind MQTT, and for
+screenshots.py.
 """
 
 import zlib
@@ -8,8 +9,9 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import request
+from werkzeug.exceptions import RequestEntityTooLarge
 
-from infoscreen_server import queries, store
+from infoscreen_server import jpeg, queries, screenshots, store
 from infoscreen_server.context import Refusal, no_client, parts
 from infoscreen_shared.messages import (
     MAX_PAYLOAD_BYTES,
@@ -59,6 +61,28 @@ def take(uuid: str) -> list[Ack]:
         return []
     arrivals = [store.Arrival(uuid, content, "http") for content in said]
     return [ack for _, ack in store.ingest(engine, arrivals, parts().now(), config, source="http")]
+
+
+def take_picture() -> tuple[bytes, tuple[int, int]]:
+    """The JPEG that is this request's body, with its width and height. Raises Refusal."""
+    if request.mimetype != "image/jpeg":
+        raise Refusal(HTTPStatus.BAD_REQUEST, "Content-Type: expected image/jpeg")
+    # A body of untold length is cut there without a word: one byte more than is taken shows that.
+    request.max_content_length = screenshots.MAX_BYTES + 1
+    try:
+        data = request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        raise _picture_too_large() from None
+    if len(data) > screenshots.MAX_BYTES:
+        raise _picture_too_large()
+    try:
+        return data, jpeg.size_of(data)
+    except jpeg.NotJpegError as error:
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"body: {error}") from None
+
+
+def _picture_too_large() -> Refusal:
+    return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body: larger than {screenshots.MAX_BYTES} bytes")
 
 
 def _body() -> bytes:

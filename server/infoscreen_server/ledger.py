@@ -38,6 +38,10 @@ class Settings(Protocol):
     def auto_register(self) -> bool: ...
     @property
     def log_retention_days(self) -> int: ...
+    @property
+    def periodic_screenshots_kept(self) -> int: ...
+    @property
+    def incident_screenshots_kept(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class Policy:
     debug_mode: bool = False
     auto_register: bool = True
     log_retention_days: int = 90
+    periodic_screenshots_kept: int = 12
+    incident_screenshots_kept: int = 200
 
 
 def wanted(settings: Settings) -> dict[LogLevel, Wanted]:
@@ -351,12 +357,11 @@ class Ledger:
             current_event_type=health.expected_event_type,
         )
         if health.screen_status is not None:
-            self._change(
-                uuid,
-                screen_health_status=health.screen_status,
-                screen_reason=health.screen_reason,
-                last_screenshot_hash=health.screen_hash,
-                last_screenshot_analyzed=health.screen_analyzed_at,
-            )
+            self._change(uuid, screen_health_status=health.screen_status, screen_reason=health.screen_reason)
+        # A kiosk that cannot see its screen for once has no picture to tell of: the last one stays the last.
+        if health.screen_hash is not None:
+            self._change(uuid, last_screenshot_hash=health.screen_hash)
+        if health.screen_analyzed_at is not None:
+            self._change(uuid, last_screenshot_analyzed=health.screen_analyzed_at)
         if health.system:
             self._change(uuid, system=context_text(health.system))

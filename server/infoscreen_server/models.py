@@ -18,6 +18,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -70,6 +71,12 @@ class UtcTime(TypeDecorator[datetime]):
         when = datetime.fromisoformat(value) if isinstance(value, str) else value
         assert isinstance(when, datetime)
         return when.astimezone(UTC)
+
+
+class ScreenshotKind(StrEnum):
+    INCIDENT = "incident"
+    """Taken before the kiosk did something about its screen."""
+    PERIODIC = "periodic"
 
 
 class Role(StrEnum):
@@ -271,6 +278,37 @@ class IngestStat(Base):
     source: Mapped[str] = mapped_column(String(16), primary_key=True)
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     n: Mapped[int]
+
+
+class Screenshot(Base):
+    """A small picture of a kiosk's screen. The bytes come last, so that SQLite reads the rest without them."""
+
+    __tablename__ = "screenshots"
+    __table_args__ = (
+        UniqueConstraint("client_uuid", "upload_id"),
+        Index(None, "client_uuid", "taken_at", "id", "kind"),
+        # An id is never given twice: caches know a picture by its address.
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    client_uuid: Mapped[str] = mapped_column(ForeignKey("clients.uuid", ondelete="CASCADE"))
+    upload_id: Mapped[str] = mapped_column(String(MAX_ID_CHARS))
+    """Made by the kiosk: an upload that comes again, because its answer was lost, is known by it."""
+    taken_at: Mapped[datetime]
+    """Device time, clamped as that of log records."""
+    device_taken_at: Mapped[datetime | None]
+    """What the device said, where that was clamped."""
+    received_at: Mapped[datetime] = mapped_column(index=True)
+    kind: Mapped[ScreenshotKind] = mapped_column(_enum(ScreenshotKind, "kind"))
+    status: Mapped[ScreenHealthStatus] = mapped_column(_enum(ScreenHealthStatus, "status"))
+    reason: Mapped[str | None] = mapped_column(String(255))
+    hash: Mapped[str | None] = mapped_column(String(255))
+    width: Mapped[int]
+    height: Mapped[int]
+    size: Mapped[int]
+    """Bytes of `picture`."""
+    picture: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class User(Base):

@@ -8,11 +8,15 @@ from sqlalchemy import event, insert
 from sqlalchemy.exc import OperationalError
 
 from infoscreen_server import api as routes
+from infoscreen_server import store
 from infoscreen_server.accounts import Access
 from infoscreen_server.context import access
 from infoscreen_server.db import writing
+from infoscreen_server.forms import Problem
+from infoscreen_server.incoming import arrival_of
 from infoscreen_server.models import Client, ClientLog, Counter, Lane, TokenRole
-from infoscreen_shared.messages import Clock, LogLevel, ProcessStatus, ScreenHealthStatus, timestamp_text
+from infoscreen_shared.messages import Clock, LogLevel, ProcessStatus, ScreenHealthStatus, timestamp_text, to_json
+from infoscreen_shared.topics import topic
 from parts.api import NOW, OTHER, UUID, Api
 
 LOGS = f"/api/client-logs/{UUID}/logs"
@@ -71,7 +75,7 @@ def test_answers_are_what_the_document_says(api: Api) -> None:
     routes.Clients.model_validate_json(api.get("/api/clients").data)
     routes.ClientDetail.model_validate_json(api.get(f"/api/clients/{UUID}").data)
     routes.Health.model_validate_json(api.client.get("/healthz").data)
-    routes.Problem.model_validate_json(api.get("/nowhere").data)
+    Problem.model_validate_json(api.get("/nowhere").data)
 
 
 def test_newest_first_and_fifty_by_default(api: Api) -> None:
@@ -223,6 +227,28 @@ def test_a_client_has_the_models_names(api: Api) -> None:
     assert listed == {name: value for name, value in answer.json.items() if name != "delivery"}
 
 
+def test_a_health_message_tells_of_the_screen(api: Api) -> None:
+    """From the wire to the answer; where nothing can be seen, the last picture stays the last."""
+
+    def told(seconds: int, **screen: Any) -> tuple[Any, ...]:
+        when = NOW + timedelta(seconds=seconds)
+        expected = {"event_id": 42, "event_type": "video"}
+        body = {"timestamp": timestamp_text(when), "expected_state": expected, "actual_state": {}, "screen": screen}
+        store.ingest(api.engine, [arrival_of(topic(UUID, "health"), to_json(body))], when, store.Policy(), "mqtt")
+        answer = api.get(f"/api/clients/{UUID}").json
+        (listed,) = [each for each in api.get("/api/clients").json["clients"] if each["uuid"] == UUID]
+        names = ("screen_health_status", "screen_reason", "last_screenshot_hash", "last_screenshot_analyzed")
+        assert [answer[name] for name in names] == [listed[name] for name in names]
+        return tuple(answer[name] for name in names)
+
+    seen = timestamp_text(NOW)
+    full = {"status": "FROZEN", "reason": "ticker stuck", "hash": "ffee00", "analyzed_at": seen}
+    assert told(1, **full) == ("FROZEN", "ticker stuck", "ffee00", seen)
+    assert told(2) == ("FROZEN", "ticker stuck", "ffee00", seen), "nothing said of the screen changes nothing"
+    assert told(3, status="UNKNOWN", reason="display off") == ("UNKNOWN", "display off", "ffee00", seen)
+    assert told(4, status="OK") == ("OK", None, "ffee00", seen)
+
+
 def test_the_account_of_a_clients_records(api: Api) -> None:
     lane = {"client_uuid": UUID, "level": LogLevel.INFO, "first_seen": NOW, "last_seen": NOW}
     add(api, Lane, lane | {"epoch": "a", "cursor": 10, "stored": 5, "unwanted": 3, "dead": 1, "gap": 1})
@@ -301,7 +327,10 @@ def test_the_document_describes_every_route(api: Api) -> None:
         "GET /api/client-logs/summary",
         "GET /api/clients",
         "GET /api/clients/{uuid}",
+        "GET /api/clients/{uuid}/screenshots",
+        "GET /api/clients/{uuid}/screenshots/{id}.jpg",
         "POST /api/ingest/{uuid}/logs",
+        "POST /api/ingest/{uuid}/screenshots",
         "GET /healthz",
     }
     for path, verbs in document["paths"].items():

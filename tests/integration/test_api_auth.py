@@ -15,7 +15,10 @@ EXPECTED = {
     "GET /api/client-logs/summary": Access.ADMIN_OR_HIGHER,
     "GET /api/clients": Access.USER_OR_HIGHER,
     "GET /api/clients/<uuid>": Access.USER_OR_HIGHER,
+    "GET /api/clients/<uuid>/screenshots": Access.ADMIN_OR_HIGHER,
+    "GET /api/clients/<uuid>/screenshots/<id>.jpg": Access.ADMIN_OR_HIGHER,
     "POST /api/ingest/<uuid>/logs": Access.OWN_DEVICE,
+    "POST /api/ingest/<uuid>/screenshots": Access.OWN_DEVICE,
     "GET /healthz": Access.PUBLIC,
     "GET /api/openapi.json": Access.PUBLIC,
 }
@@ -69,7 +72,7 @@ def ask(api: Api, route: str, kind: str, method: str | None = None) -> int:
     verb, _, path = route.partition(" ")
     header = header_of(api, kind)
     query = f"?token={api.token(TokenRole.SUPERADMIN)}" if kind == "in the query" else ""
-    address = path.replace("<uuid>", UUID) + query
+    address = path.replace("<uuid>", UUID).replace("<id>", "1") + query
     return api.client.open(
         address, method=method or verb, headers={"Authorization": header} if header else {}
     ).status_code

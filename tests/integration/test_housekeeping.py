@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from infoscreen_server import db, housekeeping
+from infoscreen_server import db, housekeeping, screenshots
 from infoscreen_server.config import ServerConfig
+from infoscreen_server.models import ScreenshotKind
+from infoscreen_server.screenshots import Upload
 from infoscreen_server.store import Arrival, Policy, Presence, ingest
-from infoscreen_shared.messages import LogLevel
+from infoscreen_shared.messages import LogLevel, ScreenHealthStatus
 from parts.fleet import ALL, NOW, OTHER, UUID, Fleet, batch, hours, item, of_items, uuid_of
 from parts.wait import wait_for
 
@@ -113,6 +115,62 @@ def test_prune_takes_lanes_and_gaps_nobody_speaks_of_any_more(fleet: Fleet) -> N
     assert fleet.rows("SELECT epoch FROM lanes") == ["new"]
     assert fleet.rows("SELECT last FROM gaps") == [2]
     assert fleet.rows("SELECT 1 FROM dead_letters") == []
+
+
+def add_pictures(fleet: Fleet, kind: ScreenshotKind, numbers: range, uuid: str = UUID) -> None:
+    """One for each number: so many days old when taken and received."""
+    generous = Policy(periodic_screenshots_kept=1000, incident_screenshots_kept=1000, log_retention_days=3650)
+    for number in numbers:
+        when = NOW - timedelta(days=number)
+        upload = Upload(f"{kind}-{number}", when, kind, ScreenHealthStatus.OK, None, None, 8, 8, b"jpeg")
+        assert screenshots.keep(fleet.engine, uuid, upload, when, generous)
+
+
+def pictures(fleet: Fleet, uuid: str = UUID) -> list[str]:
+    return fleet.rows("SELECT upload_id FROM screenshots WHERE client_uuid = :uuid ORDER BY 1", uuid=uuid)
+
+
+def test_prune_takes_pictures_that_are_too_old_or_too_many(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bites of two, so that several are needed. What is too old goes however few there are."""
+    monkeypatch.setattr(screenshots, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(housekeeping, "PAUSE_S", 0.0)
+    add_pictures(fleet, ScreenshotKind.PERIODIC, range(9))
+    add_pictures(fleet, ScreenshotKind.INCIDENT, range(9))
+    add_pictures(fleet, ScreenshotKind.PERIODIC, range(4, 9), OTHER)
+    keep = Policy(log_retention_days=6, periodic_screenshots_kept=2, incident_screenshots_kept=5)
+    assert housekeeping.prune(fleet.engine, keep, NOW, stopped()) == 0
+    assert len(pictures(fleet)) == 18
+    housekeeping.prune(fleet.engine, keep, NOW)
+    assert pictures(fleet) == [*[f"incident-{number}" for number in range(5)], "periodic-0", "periodic-1"]
+    assert pictures(fleet, OTHER) == ["periodic-4", "periodic-5"]
+
+
+def test_uploads_and_prune_at_once_do_not_hold_each_other_up(fleet: Fleet) -> None:
+    few = Policy(log_retention_days=3, periodic_screenshots_kept=2, incident_screenshots_kept=2)
+    over = threading.Event()
+    failures: list[BaseException] = []
+
+    def tidy() -> None:
+        try:
+            with Fleet(fleet.url) as mine:
+                while not over.is_set():
+                    housekeeping.prune(mine.engine, few, NOW)
+        except BaseException as error:  # noqa: BLE001 - told to the test below
+            failures.append(error)
+
+    pruning = threading.Thread(target=tidy)
+    pruning.start()
+    try:
+        for turn in range(5):
+            add_pictures(fleet, ScreenshotKind.PERIODIC, range(20 * turn, 20 * turn + 20))
+            upload = Upload(f"live-{turn}", NOW, ScreenshotKind.PERIODIC, ScreenHealthStatus.OK, None, None, 8, 8, b"j")
+            assert screenshots.keep(fleet.engine, UUID, upload, NOW, few)
+    finally:
+        over.set()
+        pruning.join(30)
+    assert not failures
+    housekeeping.prune(fleet.engine, few, NOW)
+    assert pictures(fleet) == ["live-3", "live-4"]
 
 
 def test_prune_goes_in_bites_and_stops_when_told(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

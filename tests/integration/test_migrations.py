@@ -12,8 +12,21 @@ from sqlalchemy import CheckConstraint, inspect, select, text
 from sqlalchemy.orm import Session
 
 from infoscreen_server import db
-from infoscreen_server.models import Base, Client, ClientLog, Counter, CounterMark, Daily, Gap, Lane, User, UtcTime
-from infoscreen_shared.messages import LogLevel
+from infoscreen_server.models import (
+    Base,
+    Client,
+    ClientLog,
+    Counter,
+    CounterMark,
+    Daily,
+    Gap,
+    Lane,
+    Screenshot,
+    ScreenshotKind,
+    User,
+    UtcTime,
+)
+from infoscreen_shared.messages import LogLevel, ScreenHealthStatus
 
 UUID = "0b6c0f5e-94a5-4f0c-9a55-0d9b3f7c2a11"
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -56,7 +69,25 @@ def fill(url: str) -> None:
             ]
         )
         session.flush()
+        if "screenshots" in inspect(connection).get_table_names():
+            session.add(screenshot())
+            session.flush()
     engine.dispose()
+
+
+def screenshot() -> Screenshot:
+    return Screenshot(
+        client_uuid=UUID,
+        upload_id="picture-1",
+        taken_at=NOW,
+        received_at=NOW,
+        kind=ScreenshotKind.INCIDENT,
+        status=ScreenHealthStatus.BLACK,
+        width=1,
+        height=1,
+        size=3,
+        picture=b"\0\xff\n",
+    )
 
 
 def messages(url: str) -> list[tuple[str, datetime, LogLevel]]:
@@ -92,6 +123,23 @@ def test_down_one_and_up_again_keeps_the_fleet(database_url: str) -> None:
     db.upgrade(database_url)
     assert {"users", "tokens"} <= tables(database_url)
     assert messages(database_url) == [("kept", NOW, LogLevel.WARN)]
+
+
+def test_pictures_are_added_to_a_fleet_and_taken_away_again(database_url: str) -> None:
+    db.upgrade(database_url, "0002")
+    fill(database_url)
+    db.upgrade(database_url)
+    engine = db.make_engine(database_url)
+    with db.writing(engine) as connection, Session(connection) as session:
+        session.add(screenshot())
+        session.flush()
+        assert connection.execute(select(Screenshot.picture, Screenshot.taken_at)).one() == (b"\0\xff\n", NOW)
+    engine.dispose()
+    db.downgrade(database_url, "0002")
+    assert "screenshots" not in tables(database_url)
+    assert messages(database_url) == [("kept", NOW, LogLevel.WARN)]
+    db.upgrade(database_url)
+    assert "screenshots" in tables(database_url)
 
 
 def test_down_to_nothing_and_up_again_with_data_in_it(database_url: str) -> None:

@@ -12,6 +12,7 @@ from infoscreen_server.config import ServerConfig
 from infoscreen_server.context import Parts
 from infoscreen_server.db import upgrade
 from infoscreen_server.models import TokenRole
+from infoscreen_shared.messages import timestamp_text
 
 UUID = "0b6c0f5e-94a5-4f0c-9a55-0d9b3f7c2a11"
 OTHER = "11111111-2222-4333-8444-555555555555"
@@ -43,6 +44,17 @@ class Api:
         """To the HTTP door, as the kiosk itself."""
         sent = {"Authorization": f"Bearer {self.token(TokenRole.DEVICE, uuid)}"} | (headers or {})
         return self.client.post(f"/api/ingest/{uuid}/logs", headers=sent, **more)
+
+    def upload(self, picture: bytes, uuid: str = UUID, content_type: str = "image/jpeg", **said: str | None) -> Any:
+        """A picture to the HTTP door, as the kiosk itself; what is said of it that has to be said, unless given."""
+        usual = {"id": "picture-1", "taken_at": timestamp_text(self.now), "kind": "periodic", "status": "OK"}
+        return self.client.post(
+            f"/api/ingest/{uuid}/screenshots",
+            query_string={name: value for name, value in (usual | said).items() if value is not None},
+            headers={"Authorization": f"Bearer {self.token(TokenRole.DEVICE, uuid)}"},
+            data=picture,
+            content_type=content_type,
+        )
 
     def close(self) -> None:
         self.engine.dispose()

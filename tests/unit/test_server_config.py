@@ -35,6 +35,8 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         log_retention_days = 7
         auto_register = false
         heartbeat_seconds = 60
+        periodic_screenshots_kept = 0
+        incident_screenshots_kept = 5
         [mqtt]
         host = "broker"
         port = 8883
@@ -55,6 +57,8 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         7,
         False,
         60,
+        0,
+        5,
     )
 
 
