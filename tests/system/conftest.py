@@ -3,9 +3,8 @@
 import fcntl
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,20 +21,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.timeout(LIMIT_S))
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """What the tests measured in the booted systems, in one place for whoever quotes it."""
-    figures = [
-        f"{name}: {value}"
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        if getattr(report, "when", None) == "call"
-        for name, value in report.user_properties
-    ]
-    if figures:
-        terminalreporter.section("figures")
-        terminalreporter.write_line("\n".join(figures))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -84,9 +69,3 @@ def kiosk(
     ) as made:
         made.install(["infoscreen-watchdog"])
         yield made
-
-
-@pytest.fixture
-def figure(record_property: Callable[[str, object], None]) -> Callable[[str, object], None]:
-    """Notes a figure, by name, for the end of the run."""
-    return record_property

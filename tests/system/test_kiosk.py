@@ -3,14 +3,13 @@
 import json
 import re
 import time
-from collections.abc import Callable
 
 import pytest
 
+from parts.figures import Figure
 from parts.machine import ROOT, Machine
 from parts.wait import wait_for
 
-Figure = Callable[[str, object], None]
 AGENT = "infoscreen-watchdog.service"
 PLAYER_UNIT = """[Unit]
 StartLimitIntervalSec=0
@@ -224,7 +223,7 @@ def test_exposure_and_limits(kiosk: Machine, figure: Figure) -> None:
     exposure = float(last.split(":")[1].split()[0])
     figure(f"exposure of infoscreen-watchdog, {kiosk.suite}", exposure)
     assert exposure <= 1.6
-    limits = {"MemoryMax": str(160 * 2**20), "TasksMax": "64", "CPUQuotaPerSecUSec": "500ms", "WatchdogUSec": "10s"}
+    limits = {"MemoryMax": str(160 * 2**20), "TasksMax": "64", "CPUQuotaPerSecUSec": "1s", "WatchdogUSec": "10s"}
     assert {name: value(kiosk, AGENT, name) for name in limits} == limits
 
 

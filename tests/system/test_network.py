@@ -8,11 +8,12 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from parts.figures import Figure
 from parts.machine import ROOT, Machine
 from parts.wait import wait_for
 
@@ -142,7 +143,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, repository: Path, bridge: No
         made.close()
 
 
-def test_the_server_answers_after_install(fleet: Fleet, figure: Callable[[str, object], None]) -> None:
+def test_the_server_answers_after_install(fleet: Fleet, figure: Figure) -> None:
     assert fleet.server.ask("systemctl --failed --no-legend") == ""
     fleet.server.until("curl -fsS http://127.0.0.1:8000/healthz", "it answers")
     assert "answers on" in fleet.server.run("systemctl status infoscreen-server")
@@ -159,7 +160,7 @@ def test_records_arrive(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("ways", [("cable", "black hole"), ("black hole", "cable")])
-def test_an_outage_of_minutes(fleet: Fleet, ways: tuple[str, str], figure: Callable[[str, object], None]) -> None:
+def test_an_outage_of_minutes(fleet: Fleet, ways: tuple[str, str], figure: Figure) -> None:
     """Each kiosk in its own way: the cable is pulled, or packets vanish while the link seems up. Records go on."""
     for kiosk in fleet.kiosks:
         fleet.until_online(kiosk)
