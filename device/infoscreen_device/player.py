@@ -2,7 +2,8 @@
 
 It starts the player, tells the watchdog what should be playing, and restarts the player when the watchdog asks. Only
 while no watchdog is there that took the expectation does it restart a dead player by itself: two that restart would
-fight. The rules of the schedule are in schedule.py, the watchdog's side in client.py.
+fight. The rules of the schedule are in schedule.py, the watchdog's side in client.py, the way to the screen in
+session.py.
 """
 
 import argparse
@@ -14,13 +15,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from infoscreen_device import schedule
+from infoscreen_device import schedule, session
 from infoscreen_device.client import Watchdog
 from infoscreen_device.config import ConfigError
 from infoscreen_device.player_commands import DEFAULT_PATH, CommandError, Commands, load_commands
@@ -38,6 +39,9 @@ BACKOFF_FIRST_S, BACKOFF_CAP_S, STABLE_S = 1.0, 60.0, 60.0
 JUST_STARTED_S = 2.0
 """A player this young is the answer to a restart request: request and start of our own have crossed."""
 RESTART_WAIT_S = 30.0
+SCREEN_LOOK_S, SCREEN_PATIENCE_S = 1.0, 30.0
+"""How often a missing screen is looked for, and when the server is told: a session takes its time to come up."""
+NO_SCREEN = "there is no screen: neither a Wayland nor an X11 session of this user"
 
 
 @dataclass(slots=True)
@@ -53,12 +57,19 @@ class Handler:
     """The state of the event handler. All methods but `ask_restart` belong to the main thread."""
 
     def __init__(
-        self, events: Callable[[], tuple[Event, ...]], commands: Commands, base: Path, watchdog: Watchdog
+        self,
+        events: Callable[[], tuple[Event, ...]],
+        commands: Commands,
+        base: Path,
+        watchdog: Watchdog,
+        find_screen: Callable[[], Mapping[str, str] | None],
     ) -> None:
+        """`find_screen`: what a player needs in its environment; None as long as it has to wait for a screen."""
         self._events = events
         self._commands = commands
         self._base = base
         self._watchdog = watchdog
+        self._find_screen = find_screen
         self.inbox: queue.SimpleQueue[int | _RestartRequest] = queue.SimpleQueue()
         """Signals and restart requests; may be filled from signal handlers and threads."""
         self._current: Event | None = None
@@ -67,6 +78,9 @@ class Handler:
         """The watchdog that is connected now took the expectation: the restarts are its business."""
         self._retry_at: float | None = None
         self._backoff_s = BACKOFF_FIRST_S
+        self._dark_since: float | None = None
+        """From when on the player has waited for a screen: its start is then our own business."""
+        self._dark_told = False
 
     def run(self, wall_clock: Callable[[], datetime]) -> None:
         """Until SIGTERM or SIGINT."""
@@ -114,6 +128,7 @@ class Handler:
             self._stop()
         self._current = event
         self._backoff_s = BACKOFF_FIRST_S
+        self._dark_since = None
         if event is None:
             log.info("nothing is due")
             self._watchdog.clear()
@@ -124,10 +139,15 @@ class Handler:
         """Why the player could not be started; None if it runs."""
         assert self._current is not None
         self._retry_at = None
+        screen = self._find_screen()
+        if screen is None:
+            self._wait_for_screen()
+            return NO_SCREEN
+        self._dark_since = None
         try:
             argv = self._commands.argv(self._current, self._base)
             self._commands.profile_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._process = PlayerProcess(argv)
+            self._process = PlayerProcess(argv, environment=os.environ | screen)
         except (OSError, CommandError) as error:
             log.error("event %s cannot be played: %s", self._current.id, error)
             self._watchdog.log("ERROR", f"event {self._current.id} cannot be played: {error}")
@@ -136,6 +156,19 @@ class Handler:
         log.info("event %s: %s runs, pid %d", self._current.id, self._process.name, self._process.pid)
         self._tell()
         return None
+
+    def _wait_for_screen(self) -> None:
+        """Without a screen a player would only die, and use up the restarts that the watchdog has for it."""
+        now = time.monotonic()
+        self._retry_at = now + SCREEN_LOOK_S
+        if self._dark_since is None:
+            log.warning("%s; the player waits for it", NO_SCREEN)
+            self._dark_since, self._dark_told = now, False
+            if not self._told:
+                # What it remembers from before the machine started cannot play yet either.
+                self._watchdog.clear()
+        elif not self._dark_told and now - self._dark_since > SCREEN_PATIENCE_S:
+            self._dark_told = self._watchdog.log("WARN", NO_SCREEN, "player.no_screen")
 
     def _tell(self) -> None:
         assert self._current is not None
@@ -165,7 +198,7 @@ class Handler:
                 self._tell()
             if time.monotonic() - self._process.started > STABLE_S:
                 self._backoff_s = BACKOFF_FIRST_S
-        elif self._told:
+        elif self._told and self._dark_since is None:
             # The watchdog saw it too, and asks when it is time.
             self._retry_at = None
         elif self._retry_at is None:
@@ -261,7 +294,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f"infoscreen-player: {problem}", file=sys.stderr)
         return EX_CONFIG
-    _play(Handler(events, commands, base, watchdog := Watchdog(options.socket)), events, watchdog)
+    watchdog = Watchdog(options.socket)
+    _play(Handler(events, commands, base, watchdog, _screen_finder(options.await_screen)), events, watchdog)
     return 0
 
 
@@ -269,7 +303,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="infoscreen-player",
         description="Plays an event on this kiosk's screen and lets the watchdog look after the player.",
-        epilog=f"{schedule.__doc__}\nSIGHUP reads the schedule again; a changed file is noticed anyway.",
+        epilog=f"{schedule.__doc__}\nSIGHUP reads the schedule again; a changed file is noticed anyway.\n\n"
+        "Without DISPLAY and WAYLAND_DISPLAY the player is shown the Wayland or X11 session that this user has.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", nargs="?", metavar="FILE_OR_URL", help="what to play")
@@ -278,6 +313,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--schedule", type=Path, metavar="FILE", help="play what this JSON file says (see below)")
     parser.add_argument("--command", metavar="LINE", help='the player, such as "vlc --fullscreen {source}"')
     parser.add_argument("--settings", type=Path, metavar="FILE", help=f"players by type, by default {DEFAULT_PATH}")
+    parser.add_argument(
+        "--await-screen", action="store_true", help="start no player before the user's session is there"
+    )
     parser.add_argument("--socket", metavar="PATH", help="the watchdog's control socket")
     return parser
 
@@ -307,6 +345,16 @@ def _commands(options: argparse.Namespace) -> Commands:
     if not any("{source}" in word for word in words):
         raise ConfigError(["--command: does not say where {source} goes"])
     return Commands(commands.profile_dir, dict.fromkeys(EventType, words))
+
+
+def _screen_finder(wait: bool) -> Callable[[], Mapping[str, str] | None]:
+    """Without waiting, what is not found is not needed: a player may draw without a session."""
+
+    def find() -> Mapping[str, str] | None:
+        found = session.find(os.environ, os.getuid())
+        return found if found is not None or wait else {}
+
+    return find
 
 
 def _play(handler: Handler, events: Callable[[], tuple[Event, ...]], watchdog: Watchdog) -> None:

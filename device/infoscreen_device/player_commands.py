@@ -23,7 +23,17 @@ DEFAULT_PATH = Path("/etc/infoscreen-watchdog/player.toml")
 
 BUILT_IN: Mapping[EventType, Sequence[tuple[str, ...]]] = {
     EventType.VIDEO: (
-        ("mpv", "--fullscreen", "--loop-file=inf", "--no-osc", "--no-input-terminal", "--really-quiet", "{source}"),
+        (
+            "mpv",
+            "--fullscreen",
+            # Without its window mpv ends; otherwise it would play on unseen.
+            "--force-window=immediate",
+            "--loop-file=inf",
+            "--no-osc",
+            "--no-input-terminal",
+            "--really-quiet",
+            "{source}",
+        ),
         ("cvlc", "--fullscreen", "--loop", "--no-video-title-show", "--no-osd", "{source}"),
     ),
     EventType.WEBSITE: tuple(

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 GRACE_S = 3.0
@@ -22,13 +22,15 @@ class PlayerProcess:
     (The kernel ends the player when the thread that started it ends: PR_SET_PDEATHSIG of prctl(2).)
     """
 
-    def __init__(self, argv: Sequence[str], directory: Path | None = None) -> None:
+    def __init__(
+        self, argv: Sequence[str], directory: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         # setpriv (util-linux) sets the signal and becomes the player: a handler that was killed leaves no player
         # behind that the next one would start a second one beside. Code between fork and exec is not safe with threads.
         wrapper = ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
         self.name = Path(argv[0]).name
         self._popen = subprocess.Popen(
-            [*wrapper, *argv], stdin=subprocess.DEVNULL, start_new_session=True, cwd=directory
+            [*wrapper, *argv], stdin=subprocess.DEVNULL, start_new_session=True, cwd=directory, env=environment
         )
         self.pid = self._popen.pid
         self.started = time.monotonic()

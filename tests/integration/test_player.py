@@ -16,7 +16,8 @@ import pytest
 from infoscreen_device import player
 from infoscreen_device.client import Watchdog
 from infoscreen_device.core.model import Expectation, Way
-from infoscreen_device.player_commands import BUILT_IN
+from infoscreen_device.player_commands import BUILT_IN, Commands
+from infoscreen_device.schedule import Event
 from infoscreen_shared.messages import EventType
 from parts.control_loop import ControlLoop
 from parts.wait import wait_for
@@ -33,7 +34,7 @@ class Stage:
         self.player = folder / "player.sh"
         self.started = folder / "started"
         self.started.touch()
-        self.write_player("sleep 600 & echo $$ $! $1 >>$0.tmp; cat $0.tmp >>${0%/*}/started; rm $0.tmp; wait")
+        self.write_player("sleep 600 & echo $$ $! $1 >$0.tmp; cat $0.tmp >>${0%/*}/started; rm $0.tmp; wait")
         self.handlers: list[subprocess.Popen[bytes]] = []
 
     def write_player(self, script: str) -> None:
@@ -294,7 +295,7 @@ def test_a_wrong_schedule_is_told_with_file_and_place(stage: Stage) -> None:
 def test_help_explains_the_schedule(stage: Stage) -> None:
     command = [sys.executable, "-c", "from infoscreen_device.player import main; main(['--help'])"]
     text = subprocess.run(command, capture_output=True, text=True).stdout
-    for word in ("--schedule", "--command", "{source}", '"weekdays"', "SIGHUP"):
+    for word in ("--schedule", "--command", "--await-screen", "{source}", '"weekdays"', "SIGHUP"):
         assert word in text
 
 
@@ -329,6 +330,87 @@ def test_beside_the_real_agent(stage: Stage) -> None:
     finally:
         agent.terminate()
         agent.wait(10)
+
+
+class Compositor:
+    """No picture, only the socket that tells a session."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "wayland-0"
+
+    def start(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(str(self.path))
+        self.socket.listen(100)
+
+    def kill(self) -> None:
+        self.socket.close()
+
+
+@pytest.fixture
+def compositor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Compositor]:
+    made = Compositor(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.delenv("DISPLAY", raising=False)
+    # Without it an X server of this machine would be taken.
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+    yield made
+    if hasattr(made, "socket"):
+        made.kill()
+
+
+def test_it_waits_for_the_screen_and_nothing_is_expected_meanwhile(
+    stage: Stage, watchdog: ControlLoop, compositor: Compositor
+) -> None:
+    stage.play("--await-screen")
+    wait_for(lambda: "the player waits for it" in stage.log(), "it says so")
+    wait_for(lambda: watchdog.expectations, "what was expected before cannot play either")
+    assert stage.count() == 0
+    compositor.start()
+    pid, _, _ = stage.plays(1)
+    wait_for(lambda: watchdog.expectations[-1], "the player is expected")
+    assert [told and told.pid for told in watchdog.expectations if told] == [pid]
+
+
+def test_a_session_that_comes_back_gets_its_player_back(
+    stage: Stage, watchdog: ControlLoop, compositor: Compositor
+) -> None:
+    compositor.start()
+    stage.play("--await-screen")
+    pid, _, _ = stage.plays(1)
+    told = last(watchdog, 1)
+    wait_for(lambda: watchdog.of("attach"), "the handler is attached")
+    compositor.kill()
+    os.kill(pid, signal.SIGKILL)
+    wait_for(gone(pid), "the player dies with its session")
+    watchdog.ask_restart(told, 7)
+    wait_for(lambda: watchdog.of("restarted"), "the handler answers")
+    assert "there is no screen" in str(watchdog.of("restarted")[0].body["error"])
+    assert None not in watchdog.expectations, "it is still expected: the screen should not be dark"
+    compositor.start()
+    new, _, _ = stage.plays(2)
+    wait_for(lambda: (told := watchdog.expectations[-1]) and told.pid == new, "the new player is expected")
+
+
+def test_a_screen_that_stays_away_is_told_to_the_server_once(
+    stage: Stage, watchdog: ControlLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(player, "SCREEN_LOOK_S", 0.0)
+    monkeypatch.setattr(player, "SCREEN_PATIENCE_S", 0.5)
+    client = Watchdog(str(stage.socket))
+    events = (Event(42, EventType.VIDEO, "a"),)
+    handler = player.Handler(lambda: events, Commands(stage.folder), stage.folder, client, lambda: None)
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        handler._turn(datetime(2026, 1, 1))  # noqa: DTZ001  # the clock on the wall
+        assert time.monotonic() > end - 0.5 or not watchdog.drafts, "a session takes its time to come up"
+    assert [(draft.level, draft.code) for draft in watchdog.drafts] == [("WARN", "player.no_screen")]
+
+
+def test_without_waiting_a_player_needs_no_screen(stage: Stage, compositor: Compositor) -> None:
+    stage.play()
+    stage.plays(1)
 
 
 def position(mpv: Path) -> float:

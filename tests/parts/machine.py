@@ -134,7 +134,7 @@ class Machine:
         """Returns when systemd says that it is up."""
         command = ["systemd-nspawn", "-q", "-D", str(self.root), "-M", self.name, "-b", "--register=no", "--keep-unit"]
         # As on a real machine, daemons may lock their memory (greetd does).
-        command.append("--system-call-filter=@memlock")
+        command.append("--capability=CAP_IPC_LOCK")
         if self.number is not None:
             command.append(f"--network-bridge={BRIDGE}")
         else:
