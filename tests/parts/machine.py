@@ -3,7 +3,6 @@
 Needs root. A machine has no way to the outside; what packages need from Debian is in the cached root.
 """
 
-import fcntl
 import os
 import shlex
 import shutil
@@ -15,93 +14,51 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from parts.rootfs import ROOT, on_host, root_of
 from parts.wait import wait_for
 
-ROOT = Path(__file__).parents[2]
-CACHE = ROOT / ".cache/rootfs"
-MIRROR = "http://deb.debian.org/debian"
-BASE = ["systemd", "systemd-sysv", "dbus", "udev", "polkitd", "procps", "iproute2", "ca-certificates"]
-BASE += ["libpam-systemd", "dbus-user-session", "adduser"]  # a systemd of each user's own
-KIOSK = ["python3-paho-mqtt", "python3-psutil", "python3-systemd", "sqlite-utils", "python3-pil", "python3-numpy"]
-SERVER = [
-    *["python3-flask", "python3-flask-openapi3", "python3-sqlalchemy", "python3-alembic", "python3-pydantic"],
-    *["python3-argon2", "python3-gevent", "gunicorn", "mosquitto", "curl"],
-]
-DESKTOP = ["labwc", "greetd", "grim", "lightdm", "openbox", "xvfb", "mpv"]
-PACKAGES = {
-    "bookworm": [*BASE, *KIOSK],
-    "trixie": [*BASE, *KIOSK, *SERVER],
-    "trixie-desktop": [*BASE, *KIOSK, *DESKTOP],
-}
+__all__ = ["ROOT", "Machine", "network"]
+
 BRIDGE, NETWORK = "br-infoscreen", "198.51.100"
 """TEST-NET-2 (RFC 5737): in use nowhere."""
-
-
-def root_of(suite: str) -> Path:
-    """The cached root file system of a Debian release, or of a variant of it ("trixie-desktop").
-
-    It is made at the first use, which takes a minute or two.
-    """
-    CACHE.mkdir(parents=True, exist_ok=True)
-    packages = PACKAGES[suite]
-    root, stamp = CACHE / suite, CACHE / f"{suite}.packages"
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if stamp.exists() and stamp.read_text().split() == packages:
-            return root
-        stamp.unlink(missing_ok=True)
-        shutil.rmtree(root, ignore_errors=True)
-        _run("debootstrap", "--variant=minbase", "--include=systemd-sysv", suite.partition("-")[0], str(root), MIRROR)
-        # What an install takes on such a minimal system is measured later, when nothing else of it is left.
-        shutil.copy(root / "var/lib/dpkg/status", root / "var/lib/dpkg/status.minbase")
-        shutil.copytree(root / "var/lib/apt/lists", root / "var/lib/apt/lists.minbase")
-        shutil.copy(root / "etc/apt/sources.list", root / "etc/apt/minbase.list")
-        for name in ("resolv.conf", "hosts"):
-            shutil.copy(Path("/etc") / name, root / "etc" / name)
-        (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
-        (root / "usr/sbin/policy-rc.d").chmod(0o755)
-        install = "DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends"
-        _run("chroot", str(root), "sh", "-c", f"{install} {shlex.join(packages)} && apt-get clean")
-        (root / "usr/sbin/policy-rc.d").unlink()
-        (root / "etc/resolv.conf").write_text("")
-        (root / "etc/machine-id").write_text("")
-        # A machine of its own has none of the host's names; and what takes long to start is not looked at here.
-        (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
-        stamp.write_text(" ".join(packages))
-    return root
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    if done.returncode != 0:
-        raise AssertionError(f"{shlex.join(command)}: status {done.returncode}\n{done.stdout.decode()[-3000:]}")
 
 
 @contextmanager
 def network() -> Iterator[None]:
     """The bridge that machines are joined by; the host is its .1."""
     subprocess.run(["ip", "link", "del", BRIDGE], check=False, capture_output=True)
-    _run("ip", "link", "add", BRIDGE, "type", "bridge")
-    _run("ip", "addr", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
-    _run("ip", "link", "set", BRIDGE, "up")
+    on_host("ip", "link", "add", BRIDGE, "type", "bridge")
+    on_host("ip", "addr", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
+    on_host("ip", "link", "set", BRIDGE, "up")
     try:
         yield
     finally:
-        _run("ip", "link", "del", BRIDGE)
+        on_host("ip", "link", "del", BRIDGE)
 
 
 class Machine:
     """One booted system. Its disk outlives `kill` and `boot`; `close` ends it with everything it had."""
 
-    def __init__(self, name: str, suite: str, folder: Path, number: int | None = None, shared: Path | None = None):
-        """`number`: its address on the bridge, None for no network at all. `shared` is seen in it as /srv/apt."""
+    def __init__(
+        self,
+        name: str,
+        suite: str,
+        folder: Path,
+        number: int | None = None,
+        shared: Path | None = None,
+        base: Path | None = None,
+    ):
+        """`number`: its address on the bridge, None for no network at all. `shared` is seen in it as /srv/apt.
+
+        `base`: a root file system other than that of `suite` (parts.rootfs).
+        """
         self.name, self.suite, self.number, self.shared = name, suite, number, shared
         self.folder = folder / name
         self.root = self.folder / "root"
         for part in ("upper", "work", "root"):
             (self.folder / part).mkdir(parents=True)
-        layers = f"lowerdir={root_of(suite)},upperdir={self.folder}/upper,workdir={self.folder}/work"
-        _run("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
+        layers = f"lowerdir={base or root_of(suite)},upperdir={self.folder}/upper,workdir={self.folder}/work"
+        on_host("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
         (self.root / "etc/hostname").write_text(f"{name}\n")
         if shared is not None:
             self._trust_repository()
@@ -180,7 +137,7 @@ class Machine:
             if subprocess.run(["umount", self.root], check=False, capture_output=True).returncode == 0:
                 return
             time.sleep(0.1)
-        _run("umount", "--lazy", str(self.root))
+        on_host("umount", "--lazy", str(self.root))
 
     def __enter__(self) -> "Machine":
         return self.boot()
@@ -238,14 +195,14 @@ class Machine:
 
     def cut(self) -> None:
         """The cable is pulled: no carrier."""
-        _run("ip", "link", "set", self.cable, "down")
+        on_host("ip", "link", "set", self.cable, "down")
 
     def mend(self) -> None:
-        _run("ip", "link", "set", self.cable, "up")
+        on_host("ip", "link", "set", self.cable, "up")
 
     def blacken(self) -> None:
         """A switch dies somewhere behind the next one: carrier, and no packet arrives."""
-        _run("ip", "link", "set", self.cable, "nomaster")
+        on_host("ip", "link", "set", self.cable, "nomaster")
 
     def brighten(self) -> None:
-        _run("ip", "link", "set", self.cable, "master", BRIDGE)
+        on_host("ip", "link", "set", self.cable, "master", BRIDGE)

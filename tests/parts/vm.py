@@ -4,10 +4,8 @@ Emulated, not virtualised: KVM is missing on too many machines that run tests. N
 """
 
 import base64
-import fcntl
 import json
 import select
-import shlex
 import shutil
 import socket
 import subprocess
@@ -17,70 +15,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from parts.machine import PACKAGES, ROOT, Machine, root_of
+from parts.machine import Machine
+from parts.rootfs import PACKAGES, cached, in_root, install, no_services, on_host, root_of
 from parts.wait import wait_for
 
 T = TypeVar("T")
-CACHE = ROOT / ".cache/vm"
 SUITE = "trixie"
-COMMAND_LINE = "root=/dev/vda rw console=ttyS0 systemd.mask=mosquitto.service"
-"""The cached root has what servers need too; a kiosk has no broker."""
+COMMAND_LINE = "root=/dev/vda rw console=ttyS0"
 KERNEL = ["linux-image-amd64", "initramfs-tools", "qemu-guest-agent"]
 DRIVERS = "virtio_pci\nvirtio_blk\next4\n"
 """All that the initial RAM disk needs to find the root. Debian's default has every driver there is: slow to unpack."""
-APT = "DEBIAN_FRONTEND=noninteractive apt-get -qy --no-install-recommends"
 SYNC_S, ANSWER_S = 2.0, 30.0
 """What is said to the guest's agent before it listens is lost: at a boot it is greeted again and again."""
 
 
 def root_with_kernel() -> Path:
     """The cached root file system of `root_of`, with a kernel and the agent that runs our commands in it."""
-    below = root_of(SUITE)
-    CACHE.mkdir(parents=True, exist_ok=True)
-    root, stamp = CACHE / SUITE, CACHE / f"{SUITE}.packages"
-    packages = [*PACKAGES[SUITE], *KERNEL]
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if stamp.exists() and stamp.read_text().split() == packages:
-            return root
-        stamp.unlink(missing_ok=True)
-        shutil.rmtree(root, ignore_errors=True)
-        _host("cp", "-a", str(below), str(root))
-        for name in ("resolv.conf", "hosts"):
-            shutil.copy(Path("/etc") / name, root / "etc" / name)
+
+    def make(root: Path) -> None:
+        on_host("cp", "-a", str(root_of(SUITE)), str(root))
         for path, text in {
             "etc/initramfs-tools/conf.d/modules": "MODULES=list\n",
             "usr/share/initramfs-tools/modules.d/infoscreen": DRIVERS,
         }.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(text)
-        with no_services(root):
-            _chroot(root, f"{APT} update && {APT} install {shlex.join(KERNEL)} && apt-get clean")
-        for name in ("resolv.conf", "hosts"):
-            shutil.copy(below / "etc" / name, root / "etc" / name)
-        stamp.write_text(" ".join(packages))
-    return root
+        install(root, KERNEL)
 
-
-@contextmanager
-def no_services(root: Path) -> Iterator[None]:
-    """Nothing is started while packages are installed: outside a booted machine there is nothing to start it."""
-    policy = root / "usr/sbin/policy-rc.d"
-    policy.write_text("#!/bin/sh\nexit 101\n")
-    policy.chmod(0o755)
-    try:
-        yield
-    finally:
-        policy.unlink()
-
-
-def _chroot(root: Path, script: str) -> None:
-    _host("chroot", str(root), "sh", "-c", script)
-
-
-def _host(*command: str) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    assert done.returncode == 0, f"{shlex.join(command)}: status {done.returncode}\n{done.stdout.decode()[-3000:]}"
+    return cached(f"{SUITE}-vm", [*PACKAGES[SUITE], *KERNEL], make)
 
 
 class Lines:
@@ -131,24 +93,15 @@ class VirtualMachine(Machine):
 
     def __init__(self, name: str, folder: Path, shared: Path):
         """`shared`: a signed apt repository, which is copied to /srv/apt."""
-        self.name, self.suite, self.number, self.shared = name, SUITE, None, shared
-        self.folder = folder / name
-        self.root = self.folder / "root"
-        for part in ("upper", "work", "root"):
-            (self.folder / part).mkdir(parents=True)
         self.base = root_with_kernel()
-        layers = f"lowerdir={self.base},upperdir={self.folder}/upper,workdir={self.folder}/work"
-        _host("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
-        (self.root / "etc/hostname").write_text(f"{name}\n")
+        super().__init__(name, SUITE, folder, shared=shared, base=self.base)
         shutil.copytree(shared, self.root / "srv/apt")
-        self._trust_repository()
-        self.process: subprocess.Popen[bytes] | None = None
         self.monitor: Lines | None = None
 
     def prepare(self, script: str) -> None:
         """A shell script as root in the system before it boots."""
         with no_services(self.root):
-            _chroot(self.root, script)
+            in_root(self.root, script)
 
     # --- power --------------------------------------------------------------------------------------------------------
 
@@ -158,7 +111,7 @@ class VirtualMachine(Machine):
             (self.root / part / ".updated").touch()  # or systemd would make ldconfig's cache and the like anew
         disk = self.folder / "disk"
         if not disk.exists():
-            _host("mke2fs", "-q", "-t", "ext4", "-d", str(self.root), str(disk), "3G")
+            on_host("mke2fs", "-q", "-t", "ext4", "-d", str(self.root), str(disk), "3G")
         (kernel,) = (self.base / "boot").glob("vmlinuz-*")
         (ram_disk,) = (self.base / "boot").glob("initrd.img-*")
         command = [

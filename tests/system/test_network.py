@@ -78,7 +78,7 @@ class Writer:
 
 class Fleet:
     def __init__(self, folder: Path, repository: Path) -> None:
-        self.server = Machine("server", "trixie", folder, SERVER, repository)
+        self.server = Machine("server", "trixie-server", folder, SERVER, repository)
         self.kiosks = [
             Machine(f"k-{suite}", suite, folder, number, repository)
             for number, suite in ((11, "bookworm"), (12, "trixie"))

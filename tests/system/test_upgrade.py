@@ -120,7 +120,7 @@ def sql(machine: Machine, statement: str) -> str:
     return machine.run(f"runuser -u infoscreen-server -- python3 -c {shlex.quote(program)} {shlex.quote(statement)}")
 
 
-@pytest.mark.parametrize("machine", ["trixie"], indirect=True)
+@pytest.mark.parametrize("machine", ["trixie-server"], indirect=True)
 def test_the_server_up_back_and_away(machine: Machine) -> None:
     """An older schema is copied before it is migrated; what was in it is there afterwards."""
     before = files(machine)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from parts.figures import Figure
-from parts.machine import ROOT
-from parts.vm import APT, VirtualMachine
+from parts.rootfs import APT, ROOT
+from parts.vm import VirtualMachine
 
 pytestmark = pytest.mark.timeout(900)
 AGENT = "infoscreen-watchdog.service"
