@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -113,8 +113,12 @@ class Machine:
         assert self.process is not None
         assert self.process.poll() is None, (self.folder / "console").read_text()
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        found = [int(child) for child in children if Path(f"/proc/{child}/comm").read_text().strip() == "systemd"]
-        return found[0] if found else 0
+        for child in children:
+            # The first ones only prepare, and are gone again.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if Path(f"/proc/{child}/comm").read_text().strip() == "systemd":
+                    return int(child)
+        return 0
 
     def _is_up(self) -> bool:
         state = self.ask("systemctl is-system-running")
@@ -140,7 +144,11 @@ class Machine:
         on_host("umount", "--lazy", str(self.root))
 
     def __enter__(self) -> "Machine":
-        return self.boot()
+        try:
+            return self.boot()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()

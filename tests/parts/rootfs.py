@@ -40,8 +40,6 @@ def _fill(root: Path, suite: str, packages: Sequence[str]) -> None:
     on_host("cp", "-a", str(_minbase(suite)), str(root))
     install(root, packages)
     (root / "etc/machine-id").write_text("")
-    # A machine of its own has none of the host's names.
-    (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
 
 
 def _minbase(suite: str) -> Path:
@@ -57,13 +55,13 @@ def _minbase(suite: str) -> Path:
 
 def install(root: Path, packages: Sequence[str]) -> None:
     """From Debian, with the host's way to it."""
-    before = {name: (root / "etc" / name).read_text() for name in ("resolv.conf", "hosts")}
-    for name in before:
+    for name in ("resolv.conf", "hosts"):
         shutil.copy(Path("/etc") / name, root / "etc" / name)
     with no_services(root):
         in_root(root, f"{APT} update && {APT} install {shlex.join(packages)} && apt-get clean")
-    for name, text in before.items():
-        (root / "etc" / name).write_text(text)
+    # A machine of its own has neither the host's way out nor its names.
+    (root / "etc/resolv.conf").write_text("")
+    (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
 
 
 def cached(name: str, recipe: Sequence[str], make: Callable[[Path], None]) -> Path:
@@ -92,12 +90,15 @@ def no_services(root: Path) -> Iterator[None]:
         policy.unlink()
 
 
-def in_root(root: Path, script: str) -> None:
-    on_host("chroot", str(root), "sh", "-c", script)
+def in_root(root: Path, script: str) -> str:
+    return on_host("chroot", str(root), "sh", "-c", script)
 
 
-def on_host(*command: str) -> None:
-    """AssertionError with the end of its output if it fails."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+def on_host(*command: str) -> str:
+    """Its output; AssertionError with the end of that if it fails."""
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, text=True
+    )
     if done.returncode != 0:
-        raise AssertionError(f"{shlex.join(command)}: status {done.returncode}\n{done.stdout.decode()[-3000:]}")
+        raise AssertionError(f"{shlex.join(command)}: status {done.returncode}\n{done.stdout[-3000:]}")
+    return done.stdout.strip()

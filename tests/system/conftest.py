@@ -2,14 +2,14 @@
 
 import fcntl
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from infoscreen_shared import __version__
-from parts.machine import ROOT, Machine, network
+from parts.machine import Machine, network
+from parts.packages import build, repository_of
 
 BEFORE = "0.0.9"
 """A version before this one, for the ways up and back."""
@@ -34,21 +34,14 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both packages of this checkout, and with both as a version before."""
     folder = tmp_path_factory.mktemp("packages")
     for version in (BEFORE, __version__):
-        done = subprocess.run(
-            [ROOT / "packaging/build-deb", folder, version], check=False, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        build(folder, version)
     return folder
 
 
 @pytest.fixture(scope="session")
 def repository(packages: Path) -> Path:
     """A signed apt repository with both versions of both packages."""
-    folder = packages / "apt"
-    script = [ROOT / "packaging/apt-repo", folder, packages / "keys", *packages.glob("*.deb")]
-    done = subprocess.run(script, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
+    return repository_of(packages)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from parts.figures import Figure
+from parts.packages import build, repository_of
 from parts.rootfs import APT, ROOT
 from parts.vm import VirtualMachine
 
@@ -28,20 +28,14 @@ WatchdogSec=0
 """Takes the place of the agent."""
 
 
-def _packaging(script: str, *arguments: Path) -> None:
-    done = subprocess.run([ROOT / "packaging" / script, *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-
-
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A signed apt repository of this checkout's packages."""
     if os.geteuid() != 0:
         pytest.fail("tests/vm makes a disk for a machine and has to run as root: sudo ./run test vm")
     folder = tmp_path_factory.mktemp("packages")
-    _packaging("build-deb", folder)
-    _packaging("apt-repo", folder / "apt", folder / "keys", *folder.glob("*.deb"))
-    return folder / "apt"
+    build(folder)
+    return repository_of(folder)
 
 
 @pytest.fixture(scope="module")
