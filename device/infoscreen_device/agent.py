@@ -24,8 +24,10 @@ from infoscreen_device.core.model import Draft
 from infoscreen_device.core.phases import State
 from infoscreen_device.delivery import Delivery
 from infoscreen_device.identity import resolve_uuid
+from infoscreen_device.incidents import Incidents
 from infoscreen_device.probes import process as probe
 from infoscreen_device.probes import system
+from infoscreen_device.screen_watch import ScreenWatch
 from infoscreen_device.settings import Config
 from infoscreen_device.state import StateFile
 from infoscreen_device.systemd import Notifier
@@ -85,6 +87,8 @@ class Agent:
         self._file = StateFile(config.state_dir, clocks.boot_id)
         self._notifier = Notifier(environ, os.getpid())
         self._watch = Watch(self._selector)
+        self._incidents = Incidents(config.state_dir / "evidence", config.pictures, config.http, self._identity.uuid)
+        self._screen = ScreenWatch(config, control, self._incidents)
         self._actor = Actor(config.restart, environ, self._selector, control, self._watch)
         self._started = clocks.boottime()
         self.state = State()
@@ -107,6 +111,7 @@ class Agent:
         self.state = self._file.load(now)
         self._file.start()
         self._delivery.start()
+        self._incidents.start()
         self._submit(Draft(LogLevel.INFO, "agent.started", "The watchdog has started", {"pid": os.getpid()}))
         if trouble is not None:
             log.error("%s: %s; 'expect' and 'status' do not work", self.config.control.socket, trouble)
@@ -133,6 +138,7 @@ class Agent:
         if not self._delivery.stop(STOP_S):
             log.warning("delivery did not end in time; what was not yet due on disk may be lost")
         self._file.close(0.2)
+        self._incidents.close(0.2)
         self._actor.close()
         self._watch.drop()
         self.control.close()
@@ -170,7 +176,7 @@ class Agent:
             if self.state == before:
                 break
         self._actor.look_after(now)
-        for draft in self._actor.deaths.collect(now):
+        for draft in (*self._actor.deaths.collect(now), *self._screen.turn(self.state, now, self.clocks.utc())):
             self._submit(draft)
         self._tell(now)
 
@@ -183,6 +189,7 @@ class Agent:
         return Observation(
             player=player,
             stopped=stopped,
+            fault=self._screen.fault,
             gone=hopeless and player is None and self._watch.searched,
             command=self._actor.command_end(),
             jitter=random.random(),
@@ -213,6 +220,7 @@ class Agent:
             self._watch.wake_at(self.state),
             recovery.wake_at(self.state, self.config.restart),
             self._actor.wake_at(now),
+            self._screen.wake_at(),
             self._health_at,
             self._heartbeat_at,
             self._watchdog_at if self._notifier.watchdog_s is not None else None,
@@ -227,19 +235,19 @@ class Agent:
 
     def _tell(self, now: float) -> None:
         delivery = self._delivery.status()
-        told = recovery.view(self.state)
+        told = (recovery.view(self.state), self._screen.view.status, self._screen.view.reason)
         if told != self._told or now >= self._health_at:
             self._told, self._health_at = told, now + self.config.report.health_s
             facts = system.system_facts(self.config.state_dir, self.clocks.boot_id, now)
-            self._delivery.publish("health", report.health(self.state, facts, self.clocks.utc()))
+            self._delivery.publish("health", report.health(self.state, self._screen.view, facts, self.clocks.utc()))
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + self.config.report.heartbeat_s
-            beat = report.heartbeat(self.state, delivery, self._identity, self.clocks.utc())
+            beat = report.heartbeat(self.state, self._screen.view, delivery, self._identity, self.clocks.utc())
             self._delivery.publish("heartbeat", beat)
         if not self._file.writable and now >= self._state_at:
             self._state_at = now + RETRY_STATE_S
             self._file.keep(self.state, now)
-        self._notifier.status(report.status_line(self.state, delivery))
+        self._notifier.status(report.status_line(self.state, self._screen.view, delivery))
         if not self._ready:
             self._ready = True
             self._notifier.ready()
@@ -255,6 +263,10 @@ class Agent:
     def _answer(self, request: Request, now: float) -> None:
         """Every request is answered, whatever is wrong with it."""
         try:
+            if request.op == "screen":
+                # Answered once the helper has looked.
+                self._screen.demand(request, now)
+                return
             answer = self._do(request, now)
         except ValueError as error:
             answer = {"ok": False, "error": str(error)}
@@ -277,6 +289,9 @@ class Agent:
                 self._take(recovery.clear(self.state, now), now)
             case "log":
                 self._submit(draft_from_request(request.body))
+            case "looked":
+                for draft in self._screen.answer(request, now, self.clocks.utc()):
+                    self._submit(draft)
             case "status":
                 return {"ok": True} | self._status(now)
             case "attach":
@@ -289,6 +304,7 @@ class Agent:
     def _status(self, now: float) -> dict[str, object]:
         return report.status_document(
             self.state,
+            self._screen.view,
             self._delivery.status(),
             self._identity,
             enabled=self.config.enabled,

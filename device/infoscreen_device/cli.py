@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WatchdogError as error:
         _complain(str(error))
         return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_OK
     except BrokenPipeError:
         # `… | head` has seen enough. Python would complain once more at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -82,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     add("check-config", _check_config, "tell everything that is wrong with the settings")
     status = add("status", _status, "show what should play, what does, and what waits for the server")
     status.add_argument("--json", action="store_true", help="the whole status, for programs")
+    _add_screen(add("screen", _screen, "look at the screen now, and say what is wrong with the picture, if anything"))
+    shot = add("screenshot", _screenshot, "take a picture of the screen")
+    shot.add_argument("-o", "--output", type=Path, metavar="FILE", help="PNG, or JPEG if FILE ends in .jpg")
     _add_expect(add("expect", _expect, "say what should be playing from now on"))
     add("clear", _clear, "say that nothing should be playing any more")
     outbox = verbs.add_parser("outbox", help="look at the records that the server does not have yet")
@@ -104,7 +109,32 @@ def _add_expect(parser: argparse.ArgumentParser) -> None:
         help='"unit:NAME", "user-unit:NAME", "handler", "none", or a command line such as "mpv --fs film.mkv"',
     )
     parser.add_argument("--cmdline", metavar="LINE", help="only a process with exactly these arguments is the player")
+    parser.add_argument(
+        "--motion", metavar="HOW", help='how much of the picture moves: none, clock, ticker, video, "within: 30 s"'
+    )
     parser.add_argument("--user", metavar="NAME", help="the player's owner; root names here whose rights a restart has")
+
+
+def _add_screen(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--watch", action="store_true", help="go on, a look every two seconds, until Ctrl-C")
+    parser.add_argument("--json", action="store_true", help="with all numbers, for programs")
+    parser.add_argument(
+        "--explain",
+        type=Path,
+        metavar="FILE",
+        help="also write a PNG with the tiles and the ignored regions drawn on it",
+    )
+    parser.add_argument(
+        "--remember",
+        metavar="NAME",
+        help="print the setting by which this picture is known to be wrong",
+    )
+    parser.add_argument(
+        "--learn",
+        type=float,
+        metavar="SECONDS",
+        help="watch a picture that is known to be good, and print the regions where a clock moves, for [screen] ignore",
+    )
 
 
 def _add_outbox(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
@@ -145,6 +175,18 @@ def _status(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _screen(options: argparse.Namespace) -> int:
+    from infoscreen_device import screen_cli
+
+    return screen_cli.screen(places(options.config).socket, options)
+
+
+def _screenshot(options: argparse.Namespace) -> int:
+    from infoscreen_device import screen_cli
+
+    return screen_cli.screenshot(places(options.config).socket, options)
+
+
 def _expect(options: argparse.Namespace) -> int:
     if options.clear:
         return _clear(options)
@@ -165,6 +207,7 @@ def _expect(options: argparse.Namespace) -> int:
         restart=restart,
         cmdline=cmdline,
         user=options.user,
+        motion=options.motion,
     )
     return EXIT_OK
 

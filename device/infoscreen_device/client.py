@@ -76,14 +76,16 @@ class Watchdog:
         user: str | None = None,
         environment: Mapping[str, str] | None = None,
         directory: str | None = None,
+        motion: str | None = None,
     ) -> bool:
         """From now on this process should be running, until the next `expect` or `clear`; True if the agent took it.
 
         `type`: video, website or presentation. `restart`: "unit:NAME", "user-unit:NAME", ["program", "argument", …],
-        "handler" (see `serve`) or "none". `environment` is added to what finds the screen.
+        "handler" (see `serve`) or "none". `environment` is added to what finds the screen. `motion`: how much of the
+        picture moves: "none", "clock", "ticker", "video" or "within: 30 s"; by default video for videos, else none.
         """
         body: dict[str, Any] = {"op": "expect", "process": process, "event_id": event_id, "type": type, "pid": pid}
-        body |= {"cmdline": cmdline and list(cmdline), "user": user, "directory": directory}
+        body |= {"cmdline": cmdline and list(cmdline), "user": user, "directory": directory, "motion": motion}
         body["restart"] = restart if restart is None or isinstance(restart, str) else list(restart)
         body["environment"] = {name: os.environ[name] for name in ENVIRONMENT if os.environ.get(name)}
         body["environment"] |= environment or {}

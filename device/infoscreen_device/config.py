@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from infoscreen_device.core.model import Expectation, Way
 from infoscreen_device.core.policy import STEPS, RestartPolicy
 from infoscreen_device.expectation import read_expectation
+from infoscreen_device.screen_settings import read_pictures, read_screen
 from infoscreen_device.settings import (
     DAY_S,
     BrokerConfig,
@@ -25,6 +26,7 @@ from infoscreen_device.settings import (
     ControlConfig,
     HttpConfig,
     OutboxConfig,
+    PicturesConfig,
     ReportConfig,
 )
 from infoscreen_device.table import Table, did_you_mean
@@ -139,6 +141,8 @@ def config_from(document: Mapping[str, Any], environ: Mapping[str, str]) -> Conf
         restart=_restart(root.table("restart"), environ),
         report=_report(root.table("report")),
         control=_control(root.table("control")),
+        screen=read_screen(root.table("screen")),
+        pictures=_pictures(root.table("pictures")),
     )
     root.finish()
     if root.problems:
@@ -267,6 +271,10 @@ def _ladder(table: Table) -> tuple[str, ...]:
     elif table.raw("ladder") == []:
         table.fault("ladder", 'is empty: to restart nothing write restart = "none" in [player] or enabled = false')
     return rungs or DEFAULTS.restart.ladder
+
+
+def _pictures(table: Table) -> PicturesConfig:
+    return read_pictures(table, _size(table, "max_size", DEFAULTS.pictures.max_bytes, 2**16, 2**40))
 
 
 def _report(table: Table) -> ReportConfig:

@@ -90,14 +90,33 @@ class Deaths:
         return death_draft(case.report, Death(case.report.key, code, number), facts)
 
 
-def _journalctl(restart: Restart) -> "subprocess.Popen[bytes] | None":
+def last_lines(restart: Restart) -> list[str]:
+    """The player's last lines in the journal; none if it has no unit. Waits, at most JOURNAL_LIMIT_S."""
+    command = _journal_command(restart)
+    if command is None:
+        return []
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, timeout=JOURNAL_LIMIT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [str(entry.get("MESSAGE", ""))[:LINE_CHARS] for entry in _entries(done.stdout[:JOURNAL_BYTES])]
+
+
+def _journal_command(restart: Restart) -> list[str] | None:
     if restart.unit is None:
         return None
     flag = "--unit" if restart.way is Way.UNIT else "--user-unit"
     command = ["journalctl", flag, restart.unit, f"--lines={JOURNAL_LINES}", "--output=json", "--no-pager", "--quiet"]
+    return [*command, "--output-fields=MESSAGE,EXIT_CODE,EXIT_STATUS"]
+
+
+def _journalctl(restart: Restart) -> "subprocess.Popen[bytes] | None":
+    command = _journal_command(restart)
+    if command is None:
+        return None
     try:
         journal = subprocess.Popen(
-            [*command, "--output-fields=MESSAGE,EXIT_CODE,EXIT_STATUS"],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ The notation only. Who may ask for what is checked where the request comes in (c
 import re
 
 from infoscreen_device.core.model import Expectation, Restart, Way
+from infoscreen_device.core.picture import Expected, Motion
 from infoscreen_device.table import Table, did_you_mean, text_fault
 from infoscreen_shared.messages import MAX_SEQ, EventType
 
@@ -47,6 +48,44 @@ def parse_restart(value: object) -> Restart:
             raise ValueError(f"{way}: expected the name of a systemd unit after the colon")
         return Restart(Way(way), unit=unit)
     raise ValueError(RESTART_FORMS + did_you_mean(way, [word.partition(":")[0] for word in _WORDS]))
+
+
+_WITHIN = re.compile(r"within: ?([0-9]{1,6}(?:\.[0-9]{1,3})?) ?s")
+MOTION_FORMS = 'expected "none", "clock", "ticker", "video" or "within: SECONDS s"'
+
+
+def parse_motion(value: object) -> Expected:
+    """How much of the picture is to move. Raises ValueError with what was expected.
+
+    >>> parse_motion("within: 90 s").within_s
+    90.0
+    """
+    if isinstance(value, str):
+        match = _WITHIN.fullmatch(value)
+        if match is not None and float(match[1]) >= 1:
+            return Expected(Motion.WITHIN, float(match[1]))
+        if value in list(Motion) and value != Motion.WITHIN:
+            return Expected(Motion(value))
+    raise ValueError(MOTION_FORMS + (did_you_mean(value, list(Motion)) if isinstance(value, str) else ""))
+
+
+def motion_text(expected: Expected) -> str:
+    """
+    >>> motion_text(Expected(Motion.WITHIN, 90.0))
+    'within: 90 s'
+    """
+    return str(expected.motion) if expected.within_s is None else f"within: {expected.within_s:g} s"
+
+
+def _motion(table: Table) -> Expected | None:
+    value = table.raw("motion")
+    if value is None:
+        return None
+    try:
+        return parse_motion(value)
+    except ValueError as error:
+        table.fault("motion", str(error))
+        return None
 
 
 def _environment(table: Table) -> tuple[tuple[str, str], ...]:
@@ -116,5 +155,6 @@ def read_expectation(table: Table, source: str, *, with_pid: bool) -> Expectatio
         cmdline=table.texts("cmdline"),
         user=user,
         restart=restart,
+        motion=_motion(table),
         source=source,
     )

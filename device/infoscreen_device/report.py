@@ -7,9 +7,12 @@ from typing import Any
 from infoscreen_device.core.budget import used
 from infoscreen_device.core.model import Expectation
 from infoscreen_device.core.phases import Phase, State
+from infoscreen_device.core.picture import usual
 from infoscreen_device.core.policy import RestartPolicy
 from infoscreen_device.core.recovery import view
 from infoscreen_device.delivery import DeliveryStatus
+from infoscreen_device.expectation import motion_text
+from infoscreen_device.screen_watch import ScreenView
 from infoscreen_shared.messages import (
     Health,
     Heartbeat,
@@ -19,7 +22,6 @@ from infoscreen_shared.messages import (
     timestamp_text,
 )
 
-SCREEN_REASON = "not checked yet"
 NOTHING_EXPECTED = "nothing is expected: name a player with 'infoscreen-watchdog expect' or in [player]"
 
 
@@ -29,7 +31,7 @@ class Identity:
     version: str
 
 
-def health(state: State, system: dict[str, Any], utc: datetime) -> bytes:
+def health(state: State, screen: ScreenView, system: dict[str, Any], utc: datetime) -> bytes:
     player = view(state)
     expected = state.expectation
     return encode_health(
@@ -40,14 +42,16 @@ def health(state: State, system: dict[str, Any], utc: datetime) -> bytes:
             process=player.process,
             process_pid=player.pid,
             process_status=player.status,
-            screen_status=ScreenHealthStatus.UNKNOWN,
-            screen_reason=SCREEN_REASON,
+            screen_status=screen.status,
+            screen_reason=screen.reason,
+            screen_hash=screen.hash,
+            screen_analyzed_at=screen.analyzed_at,
             system=system,
         )
     )
 
 
-def heartbeat(state: State, delivery: DeliveryStatus, identity: Identity, utc: datetime) -> bytes:
+def heartbeat(state: State, screen: ScreenView, delivery: DeliveryStatus, identity: Identity, utc: datetime) -> bytes:
     player = view(state)
     return encode_heartbeat(
         Heartbeat(
@@ -57,7 +61,7 @@ def heartbeat(state: State, delivery: DeliveryStatus, identity: Identity, utc: d
             process_pid=player.pid,
             process_status=player.status,
             current_event_id=None if state.expectation is None else state.expectation.event_id,
-            screen_health_status=ScreenHealthStatus.UNKNOWN,
+            screen_health_status=screen.status,
             outbox_pending=delivery.pending,
             outbox_oldest=delivery.oldest,
             version=identity.version,
@@ -65,7 +69,7 @@ def heartbeat(state: State, delivery: DeliveryStatus, identity: Identity, utc: d
     )
 
 
-def status_line(state: State, delivery: DeliveryStatus) -> str:
+def status_line(state: State, screen: ScreenView, delivery: DeliveryStatus) -> str:
     """For `systemctl status`: one line that says what matters."""
     player = view(state)
     what = NOTHING_EXPECTED
@@ -75,11 +79,12 @@ def status_line(state: State, delivery: DeliveryStatus) -> str:
     broker = "broker connected" if delivery.connected else "broker away"
     trouble = "" if delivery.trouble is None else f" · {delivery.trouble}"
     waiting = "1 record waiting" if delivery.pending == 1 else f"{delivery.pending} records waiting"
-    return f"{what} · screen {SCREEN_REASON} · {broker} · {waiting}{trouble}"
+    return f"{what} · {screen_words(screen)} · {broker} · {waiting}{trouble}"
 
 
 def status_document(
     state: State,
+    screen: ScreenView,
     delivery: DeliveryStatus,
     identity: Identity,
     *,
@@ -99,7 +104,13 @@ def status_document(
         "enabled": enabled,
         "expectation": None if state.expectation is None else _expectation(state.expectation),
         "player": {"process": player.process, "pid": player.pid, "status": player.status},
-        "screen": {"status": ScreenHealthStatus.UNKNOWN, "reason": SCREEN_REASON},
+        "screen": {
+            "status": screen.status,
+            "reason": screen.reason,
+            "text": screen.text,
+            "hash": screen.hash,
+            "analyzed_at": None if screen.analyzed_at is None else timestamp_text(screen.analyzed_at),
+        },
         "restarts": {
             "used": used(state.budget, now, policy),
             "max": policy.max_restarts,
@@ -119,12 +130,24 @@ def status_document(
     }
 
 
+def screen_words(screen: ScreenView) -> str:
+    """
+    >>> screen_words(ScreenView())
+    'screen not looked at yet'
+    """
+    if screen.status is ScreenHealthStatus.UNKNOWN:
+        return f"screen {screen.reason}" if "screen" not in screen.reason else screen.reason
+    detail = "" if screen.reason in ("ok", screen.status.lower()) else f" ({screen.reason})"
+    return f"screen {screen.status}{detail}"
+
+
 def _expectation(expectation: Expectation) -> dict[str, Any]:
     """Without the environment, which is nobody else's business."""
     restart = expectation.restart
     return {
         "event_id": expectation.event_id,
         "type": expectation.event_type,
+        "motion": motion_text(expectation.motion or usual(expectation.event_type)),
         "process": expectation.process,
         "pid": expectation.pid,
         "cmdline": list(expectation.cmdline),

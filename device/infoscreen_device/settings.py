@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from infoscreen_device.core.model import Expectation
+from infoscreen_device.core.picture import Region
 from infoscreen_device.core.policy import RestartPolicy
 from infoscreen_shared.messages import LogLevel
 
@@ -69,6 +70,46 @@ class ReportConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ScreenConfig:
+    """When the picture is looked at, and what is done about a wrong one. Durations are seconds."""
+
+    enabled: bool = True
+    restart: bool = True
+    """False: a wrong picture is told, and nothing is restarted for it."""
+    fast: bool = False
+    """Look about all the time: a wrong picture is known within 6 s, and a title card of 4 s may be taken for one."""
+    interval_s: float = 10.0
+    """Between looks where something moves (research: check every 10 s for video)."""
+    still_s: float = 30.0
+    """Between looks where nothing has to move."""
+    confirm_s: float = 4.0
+    """Between looks while a fault is in doubt: three looks of 2 s then span 14 s, longer than a title card stands."""
+    span_s: float = 2.0
+    """From the first to the last frame of a look."""
+    settle_s: float = 20.0
+    """After a start, or a change of what plays, nothing is said about the picture."""
+    ignore: tuple[Region, ...] = ()
+    """Where a clock or a logo is."""
+    known: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Names of pictures that are wrong (a desktop, a console), each with one or more perceptual hashes."""
+    quiet: tuple[tuple[int, int], ...] = ()
+    """Minutes since local midnight, from and to, in which the screen may show anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class PicturesConfig:
+    """What is kept of pictures on the kiosk, and sent to the server."""
+
+    max_bytes: int = 20 * 2**20
+    max_count: int = 20
+    max_age_s: float = 30 * DAY_S
+    thumbnail_s: float = 300.0
+    """Between thumbnails for the server; 0: none but those of incidents."""
+    blur: bool = False
+    """Thumbnails show where something is and not what."""
+
+
+@dataclass(frozen=True, slots=True)
 class ControlConfig:
     socket: Path = Path("/run/infoscreen-watchdog/control.sock")
     group: str | None = None
@@ -91,3 +132,5 @@ class Config:
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     report: ReportConfig = ReportConfig()
     control: ControlConfig = ControlConfig()
+    screen: ScreenConfig = field(default_factory=ScreenConfig)
+    pictures: PicturesConfig = PicturesConfig()

@@ -78,7 +78,7 @@ def test_ready_without_a_broker_then_fed_and_a_useful_status(tmp_path: Path, sys
         wait_for(lambda: "READY=1" in systemd.told(), "READY")
         pid = player.run(1).pid
         line = re.compile(
-            rf"STATUS={player.name} running \(pid {pid}\) · screen not checked yet · broker away · \d+ records waiting"
+            rf"STATUS={player.name} running \(pid {pid}\) · screen settling · broker away · \d+ records waiting"
         )
         wait_for(lambda: line.match(systemd.status()), "STATUS tells of the player")
         fed = systemd.told().count("WATCHDOG=1")

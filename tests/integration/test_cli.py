@@ -24,7 +24,7 @@ STATUS: dict[str, object] = {
     "enabled": True,
     "expectation": {"process": "mpv", "event_id": 42, "event_type": "video", "source": "uid:1000"},
     "player": {"process": "mpv", "pid": 812, "status": "running"},
-    "screen": {"status": "UNKNOWN", "reason": "not checked yet"},
+    "screen": {"status": "UNKNOWN", "reason": "settling"},
     "restarts": {"used": 3, "max": 3, "window_s": 600.0, "next_in_s": 250.2, "gave_up": True},
     "broker": {"connected": False, "url": "mqtt://" + "long-name." * 9 + "example:1883"},
     "outbox": {"pending": 12_345, "oldest": "2026-01-02T03:04:05Z", "epoch": "e", "lanes": {}},
@@ -115,7 +115,7 @@ def test_status_for_people_fits_80_columns(loop: ControlLoop, config: Path, caps
     assert lines[0] == "infoscreen-watchdog 0.1.0 · up 3 h 12 min"
     assert "expected   mpv · event 42 (video) · registered by uid:1000" in lines
     assert "player     mpv · running · pid 812" in lines
-    assert "screen     UNKNOWN · not checked yet" in lines
+    assert "screen     UNKNOWN · settling" in lines
     assert "restarts   3 of 3 in 10 min · GAVE UP, slow tries · next in 4 min 10 s" in lines
     assert "broker     NOT CONNECTED" in lines
     assert "outbox     12,345 records wait · oldest 2026-01-02 03:04:05 UTC" in lines

@@ -3,6 +3,7 @@
 import json
 import os
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from infoscreen_device import config as module
 from infoscreen_device.config import Config, ConfigError, Places, config_from, load_config, places
 from infoscreen_device.core.model import Restart, Way
+from infoscreen_device.core.picture import Expected, Motion
+from infoscreen_device.settings import PicturesConfig
 from infoscreen_shared.messages import EventType, LogLevel
 
 SHIPPED = Path(module.__file__).with_name("default.toml")
@@ -59,9 +62,64 @@ def test_every_setting_in_the_shipped_file_exists_and_shows_its_default() -> Non
     config = config_from(document, {})
     assert config.restart == Config().restart.__class__(session_unit="lightdm.service")
     assert (config.outbox, config.clock, config.report) == (Config().outbox, Config().clock, Config().report)
+    assert config.pictures == Config().pictures
+    shown = replace(Config().screen, ignore=((0.85, 0.0, 0.15, 0.08),), quiet=((22 * 60, 6 * 60),))
+    assert config.screen == shown
     assert config.broker.url == Config().broker.url
     assert config.player is not None
     assert config.player.restart.unit == "player.service"
+
+
+def test_the_screen(tmp_path: Path) -> None:
+    hashed = "0f" * 16
+    config = from_text(
+        tmp_path,
+        f"""
+        [screen]
+        fast = true
+        still_s = 5
+        ignore = [[0, 0.5, 1, 0.25]]
+        quiet = ["22:00-06:00", "12:15 - 13:00"]
+        known = {{ desktop = "{hashed}", "error page" = "{hashed} {hashed}" }}
+        [pictures]
+        max_size = "1MiB"
+        max_count = 3
+        max_age_days = 0.5
+        thumbnail_s = 0
+        blur = true
+        [player]
+        process = "mpv"
+        motion = "within: 90 s"
+        """,
+    )
+    assert (config.screen.interval_s, config.screen.confirm_s, config.screen.still_s) == (1.0, 0.2, 5.0)
+    assert config.screen.ignore == ((0.0, 0.5, 1.0, 0.25),)
+    assert config.screen.quiet == ((1320, 360), (735, 780))
+    assert config.screen.known == {"desktop": hashed, "error page": f"{hashed} {hashed}"}
+    assert config.pictures == PicturesConfig(2**20, 3, 43_200.0, 0.0, True)
+    assert config.player is not None
+    assert config.player.motion == Expected(Motion.WITHIN, 90.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[screen]\nignore = [0, 0, 1, 1]", "screen.ignore: expected up to 32 lists of [left, top, width, height]"),
+        ("[screen]\nignore = [[0, 0, 1, 1.5]]", "screen.ignore: expected up to 32 lists"),
+        ('[screen]\nquiet = ["25:00-06:00"]', 'screen.quiet: expected local times such as ["22:00-06:00"]'),
+        ('[screen]\nquiet = ["24:30-06:00"]', "screen.quiet: expected local times"),
+        ('[screen.known]\ndesktop = "blue"', "screen.known.desktop: expected hashes as"),
+        ("[screen]\nspan_s = 9", "screen.span_s: expected a number from 0.2 to 5"),
+        ("[screen]\ninterval = 9", "screen.interval: unknown setting (did you mean interval_s?)"),
+        ('[pictures]\nmax_size = "1kB"', "pictures.max_size: expected a size from 64 KiB to 1024 GiB"),
+        ('[player]\nprocess = "mpv"\nmotion = "vidoe"', "player.motion: expected "),
+        ('[player]\nprocess = "mpv"\nmotion = "within"', "player.motion: expected "),
+    ],
+)
+def test_what_is_wrong_with_the_screens_settings_is_told(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_text(tmp_path, text)
+    assert [line for line in caught.value.problems if line.startswith(problem)], caught.value.problems
 
 
 def test_a_full_file(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from infoscreen_device.core.picture import Expected
 from infoscreen_shared.messages import EventType, LogLevel, ProcessStatus
 
 
@@ -51,6 +52,8 @@ class Expectation:
     restart: Restart = field(default_factory=Restart)
     source: str = "config"
     """Who said so: `config`, or `uid:1000` for one registered over the socket."""
+    motion: Expected | None = None
+    """How much of the picture is to move; None: what is usual for the type of event (`core.picture.usual`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ to judge it. What follows from the numbers is for core.screen.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from infoscreen_shared.messages import EventType
+
 Region = tuple[float, float, float, float]
 """Left, top, width, height as fractions (0 to 1) of the screen."""
 
@@ -30,6 +32,14 @@ class Expected:
     motion: Motion = Motion.NONE
     within_s: float | None = None
     """For WITHIN: seconds."""
+
+
+def usual(event_type: EventType | None) -> Expected:
+    """What is expected where nobody says it: pages and slides may stand still.
+
+    To take one that does for frozen would restart a healthy player; not to know better only sees less.
+    """
+    return Expected(Motion.VIDEO if event_type is EventType.VIDEO else Motion.NONE)
 
 
 class Blindness(StrEnum):

@@ -304,3 +304,18 @@ def relatives(player: Held) -> list[ProcessKey]:
 def become_subreaper() -> bool:
     """Orphans of our children become ours: their exit status is then told, and none stays a zombie."""
     return bool(ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def facts(key: ProcessKey) -> dict[str, object]:
+    """Evidence of a living player: its memory in bytes, its threads, and CPU seconds that it has used."""
+    try:
+        status = Path(f"/proc/{key.pid}/status").read_text()
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        times = Path(f"/proc/{key.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        cpu_s = (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
+        resident = int(fields["VmRSS"].split()[0]) * 1024
+        return {
+            "player": {"state": fields["State"], "rss": resident, "threads": int(fields["Threads"]), "cpu_s": cpu_s}
+        }
+    except (OSError, ValueError, KeyError, IndexError):
+        return {}

@@ -1,0 +1,1 @@
+"""What the capture helper is made of; the agent imports none of it."""

@@ -1,0 +1,186 @@
+"""The agent sees the screen: a real compositor, real players, the capture helper of their user, and what is done."""
+
+import json
+import signal
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from parts.agent import COMMAND
+from parts.screens import Wayland, ask_mpv, copy_code, make_film, open_to_all
+from parts.seen import LOOKING, SeenKiosk
+from parts.wait import wait_for
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_code(tmp_path_factory.mktemp("code"), "numpy", "numpy.libs", "imagehash")
+
+
+@pytest.fixture(scope="module")
+def film(code: Path) -> Path:
+    return make_film(code / "film.mkv")
+
+
+@pytest.fixture(scope="module")
+def slide(code: Path) -> Path:
+    path = code / "slide.png"
+    across = Image.linear_gradient("L").resize((320, 180))
+    Image.merge("RGB", (across, across.rotate(90).resize((320, 180)), Image.new("L", (320, 180), 90))).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Wayland]:
+    running = Wayland()
+    with running:
+        yield running
+
+
+@pytest.fixture
+def kiosk(tmp_path: Path, session: Wayland, code: Path) -> Iterator[SeenKiosk]:
+    made = SeenKiosk(tmp_path, session, code)
+    open_to_all(tmp_path)
+    yield made
+    made.close()
+
+
+def test_a_film_that_plays_is_ok(kiosk: SeenKiosk, film: Path) -> None:
+    kiosk.start(film, **LOOKING)
+    found = kiosk.shows("OK", "ok")
+    assert found["hash"]
+    assert (datetime.now(UTC) - datetime.fromisoformat(found["analyzed_at"])).total_seconds() < 30
+    assert kiosk.agent.records("screen.frozen") == []
+
+
+def test_a_frozen_film_is_replaced_with_its_evidence_kept(kiosk: SeenKiosk, film: Path) -> None:
+    kiosk.start(film, **LOOKING)
+    kiosk.shows("OK", "ok")
+    first = kiosk.agent.plays()
+    ask_mpv(kiosk.door, "set_property", "pause", True)
+    (frozen,) = kiosk.agent.said("screen.frozen")
+    assert frozen["level"] == "ERROR"
+    assert frozen["context"]["reason"] == "frozen"
+    assert frozen["context"]["look"]["witness"]["advances"] is False
+    wait_for(lambda: kiosk.agent.plays() != first, "another player runs")
+    (recovered,) = kiosk.agent.said("screen.recovered")
+    assert 1 < recovered["context"]["outage_s"] < 30
+    kiosk.shows("OK", "ok")
+    (folder,) = wait_for(kiosk.evidence, "evidence is kept")
+    with Image.open(folder / "screen.jpg") as picture:
+        assert picture.size == (1280, 720)
+    assert (folder / "thumbnail.jpg").stat().st_size <= 20_000
+    facts = json.loads((folder / "facts.json").read_text())
+    assert facts["look"]["moved"] == 0
+    assert facts["player"]["rss"] > 1_000_000
+    assert kiosk.agent.records("player.crashed") == [], "it was replaced, it did not crash"
+
+
+def test_a_stopped_player_is_found_frozen(kiosk: SeenKiosk, film: Path) -> None:
+    """Long before a stopped process is replaced for that alone."""
+    kiosk.start(film, **LOOKING)
+    kiosk.shows("OK", "ok")
+    first = kiosk.agent.plays()
+    subprocess.run(["kill", "-STOP", str(first)], check=True)
+    kiosk.agent.said("player.stopped")
+    subprocess.run(["kill", "-CONT", str(first)], check=True)
+    kiosk.shows("OK", "ok")
+    assert kiosk.agent.records("player.restarting")[1:] == [], "it went on by itself"
+
+
+def test_a_slide_stands_still_and_is_well(kiosk: SeenKiosk, slide: Path) -> None:
+    kiosk.start("--image-display-duration=inf", slide, kind="presentation", **LOOKING)
+    kiosk.shows("OK", "ok")
+    seen = {kiosk.agent.status()["screen"]["analyzed_at"]}
+    wait_for(lambda: len(seen.add(kiosk.agent.status()["screen"]["analyzed_at"]) or seen) > 5, "it was looked at")  # type: ignore[func-returns-value]
+    assert kiosk.agent.status()["screen"]["status"] == "OK"
+    assert [record["code"] for record in kiosk.agent.records() if str(record["code"]).startswith("screen.")] == []
+
+
+def test_an_empty_screen_with_a_player_that_lives(kiosk: SeenKiosk, film: Path) -> None:
+    """mpv without a window: the bare desktop is seen, and the player replaced, again and again, up to the bound."""
+    kiosk.start("--vo=null", "--pause", film, **LOOKING)
+    (found,) = kiosk.agent.said("screen.frozen")
+    assert found["context"]["reason"] == "bare desktop"
+    (gave_up,) = kiosk.agent.said("screen.gave_up", timeout=60)
+    assert gave_up["level"] == "ERROR"
+    assert kiosk.agent.status()["player"]["status"] == "running", "a player with a wrong picture is better than none"
+    assert len(kiosk.agent.records("screen.frozen")) == 1, "one outage, told once"
+
+
+def test_nothing_is_restarted_where_that_is_not_wanted(kiosk: SeenKiosk, film: Path) -> None:
+    kiosk.start(film, restart=False, **LOOKING)
+    kiosk.shows("OK", "ok")
+    first = kiosk.agent.plays()
+    ask_mpv(kiosk.door, "set_property", "pause", True)
+    kiosk.shows("FROZEN", "frozen")
+    ask_mpv(kiosk.door, "set_property", "pause", False)
+    kiosk.agent.said("screen.recovered")
+    assert kiosk.agent.plays() == first
+
+
+def test_who_cannot_see_restarts_nothing(kiosk: SeenKiosk, film: Path) -> None:
+    """The helper hangs, the helper is dead: UNKNOWN, with the reason."""
+    kiosk.start(film, **LOOKING)
+    kiosk.shows("OK", "ok")
+    first = kiosk.agent.plays()
+    screen = kiosk.screen
+    assert kiosk.helper is not None
+    kiosk.helper.send_signal(signal.SIGSTOP)
+    kiosk.shows("UNKNOWN", "capture timed out", 30)
+    screen.stop(kiosk.helper)
+    kiosk.shows("UNKNOWN", "no capture helper")
+    (unseen,) = kiosk.agent.said("screen.unseen")
+    assert unseen["context"]["reason"] in ("no capture helper", "capture timed out")
+    kiosk.look_out()
+    kiosk.shows("OK", "ok")
+    assert kiosk.agent.plays() == first
+
+
+def test_at_night_the_screen_may_show_anything(kiosk: SeenKiosk, film: Path) -> None:
+    kiosk.start(film, quiet=["00:00-24:00"], **LOOKING)
+    kiosk.shows("UNKNOWN", "quiet hours")
+
+
+def test_people_ask_what_is_seen(kiosk: SeenKiosk, film: Path, tmp_path: Path) -> None:
+    kiosk.start(film, **LOOKING)
+    kiosk.shows("OK", "ok")
+    said = kiosk.call("screen")
+    assert said.startswith("OK · ok\n")
+    assert "seen by wayland, 1280 x 720; expected motion: video" in said
+    assert "the player's own word (mpv): its position advances" in said
+    numbers = json.loads(kiosk.call("screen", "--json"))
+    assert numbers["look"]["moved"] > 100
+    kiosk.call("screenshot", "-o", str(tmp_path / "shot.png"))
+    kiosk.call("screenshot", "-o", str(tmp_path / "shot.jpg"))
+    kiosk.call("screen", "--explain", str(tmp_path / "why.png"))
+    for name, kind, height in (("shot.png", "PNG", 720), ("shot.jpg", "JPEG", 720), ("why.png", "PNG", 783)):
+        with Image.open(tmp_path / name) as picture:
+            assert (picture.format, picture.size) == (kind, (1280, height)), "a legend stands below what is explained"
+        assert (tmp_path / name).stat().st_mode & 0o077 == 0, "the screen may show what is not meant for everyone"
+    assert "screen OK" in kiosk.call("status") or "OK" in kiosk.call("status")
+
+
+def test_without_a_helper_people_are_told_what_to_do(kiosk: SeenKiosk, film: Path) -> None:
+    kiosk.start(film, **LOOKING)
+    assert kiosk.helper is not None
+    kiosk.screen.stop(kiosk.helper)
+    done = subprocess.run([*COMMAND, "screen", "--config", str(kiosk.agent.config)], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "systemctl enable --now infoscreen-capture@USER" in done.stderr
+
+
+def test_a_picture_that_is_known_to_be_wrong(kiosk: SeenKiosk, slide: Path) -> None:
+    """As a desktop is: remembered once, and from then on a fault, though it stands as still as any slide."""
+    kiosk.start("--image-display-duration=inf", slide, kind="presentation", **LOOKING)
+    kiosk.shows("OK", "ok")
+    said = tomllib.loads(kiosk.call("screen", "--remember", "desktop"))
+    kiosk.close()
+    kiosk.start("--image-display-duration=inf", slide, kind="presentation", **LOOKING, known=said["screen"]["known"])
+    (found,) = kiosk.agent.said("screen.frozen")
+    assert found["context"]["reason"] == "desktop"
