@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from bench import ROOT, backlog, disk, kills, rest, restart
+from bench import ROOT, backlog, disk, frozen, kills, rest, restart, screen
 from bench.table import Row, render
 
 MEASUREMENTS = {
@@ -19,6 +19,8 @@ MEASUREMENTS = {
     "kills": kills.run,
     "disk": disk.run,
     "rest": rest.run,
+    "screen": screen.run,
+    "frozen": frozen.run,
 }
 
 

@@ -17,9 +17,9 @@ BASE += ["libpam-systemd", "dbus-user-session", "adduser"]  # a systemd of each 
 KIOSK = ["python3-paho-mqtt", "python3-psutil", "python3-systemd", "sqlite-utils", "python3-pil", "python3-numpy"]
 SERVER = [
     *["python3-flask", "python3-flask-openapi3", "python3-sqlalchemy", "python3-alembic", "python3-pydantic"],
-    *["python3-argon2", "python3-gevent", "gunicorn", "mosquitto", "curl"],
+    *["python3-argon2", "python3-gevent", "python3-paho-mqtt", "gunicorn", "mosquitto", "curl"],
 ]
-DESKTOP = ["labwc", "greetd", "grim", "lightdm", "openbox", "xvfb", "mpv"]
+DESKTOP = ["labwc", "greetd", "grim", "wlopm", "lightdm", "openbox", "xvfb", "mpv"]
 PACKAGES = {
     "bookworm": [*BASE, *KIOSK],
     "trixie": [*BASE, *KIOSK],

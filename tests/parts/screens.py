@@ -72,7 +72,7 @@ class Screen:
 
     def done(self, *argv: object) -> bytes:
         """The output of a program of the session's user."""
-        done = subprocess.run([*AS_USER, *map(str, argv)], env=self.environment, capture_output=True, timeout=20)
+        done = subprocess.run([*AS_USER, *map(str, argv)], env=self.environment, capture_output=True, timeout=120)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import pytest
 
+from parts.figures import Figure
 from parts.machine import ROOT, Machine
 from parts.wait import wait_for
 
@@ -113,6 +114,19 @@ class Screen:
         """The test card has thousands; a desktop without a player has a handful."""
         self.until(lambda: self.colours() > 1000, "the film is seen")
 
+    def looks(self, status: str, reason: str) -> None:
+        """Waits until the agent says so of the picture."""
+
+        def seen() -> bool:
+            found = json.loads(self.machine.ask("infoscreen-watchdog status --json") or "{}").get("screen") or {}
+            return (found.get("status"), found.get("reason")) == (status, reason)
+
+        self.until(seen, f"the screen is {status} ({reason})")
+
+    def as_kiosk(self, script: str) -> str:
+        environment = "XDG_RUNTIME_DIR=/run/user/$(id -u kiosk) WAYLAND_DISPLAY=wayland-0"
+        return self.machine.run(f"setpriv --reuid=kiosk --regid=kiosk --init-groups env {environment} {script}")
+
 
 @pytest.fixture(params=["labwc", "x11"])
 def screen(request: pytest.FixtureRequest, tmp_path: Path, repository: Path, film: Path) -> Iterator[Screen]:
@@ -157,4 +171,48 @@ def test_the_guide_makes_a_screen_that_comes_back(
     screen.shows_the_film()
     record_property(f"power on -> the film is seen ({screen.kind})", f"{time.monotonic() - began:.1f} s")
     assert machine.ask("journalctl --no-pager -b --grep 'ordering cycle' -q") == ""
+    assert machine.ask("systemctl --failed --no-legend") == ""
+
+
+PAUSE = """
+import json, socket, sys
+with socket.socket(socket.AF_UNIX) as mpv:
+    mpv.connect(sys.argv[1])
+    mpv.sendall(json.dumps({"command": ["set_property", "pause", True]}).encode() + b"\\n")
+    mpv.recv(1000)
+"""
+
+
+def test_the_picture_is_watched_from_outside_the_session(screen: Screen, figure: Figure) -> None:
+    """Agent, capture helper and player are three services; the agent's user has no way to the screen."""
+    machine = screen.machine
+    screen.follow()
+    machine.run("printf '[screen]\\nfast = true\\nsettle_s = 2\\n' >>/etc/infoscreen-watchdog/config.toml")
+    machine.run("systemctl restart infoscreen-watchdog")
+    first = screen.player()
+    screen.shows_the_film()
+    screen.looks("OK", "ok")
+    assert machine.run("systemctl is-active infoscreen-capture@kiosk") == "active"
+    said = json.loads(machine.run("infoscreen-watchdog screen --json"))
+    assert said["look"]["witness"]["kind"] == "mpv"
+    assert said["look"]["witness"]["advances"] is True
+    assert said["look"]["hash"]
+
+    began = time.monotonic()
+    words = machine.run(f"tr '\\0' '\\n' </proc/{first}/cmdline").splitlines()
+    (door,) = [word.partition("=")[2] for word in words if word.startswith("--input-ipc-server=")]
+    screen.as_kiosk(f"python3 -c {shlex.quote(PAUSE)} {door}")
+    screen.player(first)
+    figure(f"frozen -> another player, fast, {screen.kind}, s", round(time.monotonic() - began, 1))
+    screen.looks("OK", "ok")
+    assert "screen.frozen" in machine.run("infoscreen-watchdog outbox export")
+    assert machine.run("ls /var/lib/infoscreen-watchdog/evidence/*/screen.jpg")
+
+    if screen.kind == "labwc":
+        screen.as_kiosk("wlopm --off '*'")
+        screen.looks("UNKNOWN", "display off")
+        screen.as_kiosk("wlopm --on '*'")
+        screen.looks("OK", "ok")
+    last = machine.run("systemd-analyze security --no-pager infoscreen-capture@kiosk.service | tail -1")
+    figure(f"exposure of infoscreen-capture, {screen.kind}", float(last.split(":")[1].split()[0]))
     assert machine.ask("systemctl --failed --no-legend") == ""

@@ -86,8 +86,12 @@ def test_the_agent_up_back_and_away(machine: Machine) -> None:
     log(machine, "one")
     uuid = machine.run("cat /var/lib/infoscreen-watchdog/uuid")
 
+    machine.run("echo LANG=C.UTF-8 >/etc/default/infoscreen-capture; systemctl enable --now infoscreen-capture@nobody")
+    helper = machine.run("systemctl show --property=MainPID --value infoscreen-capture@nobody")
+
     machine.install(["infoscreen-watchdog"])
     is_version(machine, __version__)
+    assert machine.run("systemctl show --property=MainPID --value infoscreen-capture@nobody") != helper
     log(machine, "two")
     assert restarts(machine) == 1
 
@@ -101,7 +105,7 @@ def test_the_agent_up_back_and_away(machine: Machine) -> None:
 
     machine.run("apt-get -qy remove infoscreen-watchdog")
     assert machine.ask("systemctl is-active infoscreen-watchdog") in {"inactive", "unknown"}
-    assert machine.ask("pgrep -u infoscreen-watchdog") == ""
+    assert machine.ask("pgrep -u infoscreen-watchdog; pgrep -f '[i]nfoscreen-capture'") == ""
     assert machine.ask("systemctl is-active player.service") == "active"
     machine.run("test -e /var/lib/infoscreen-watchdog/outbox.db")
     machine.run("apt-get -qy purge infoscreen-watchdog")
