@@ -145,9 +145,10 @@ class Handler:
             return NO_SCREEN
         self._dark_since = None
         try:
-            argv = self._commands.argv(self._current, self._base)
+            environment = os.environ | screen
+            argv = self._commands.argv(self._current, self._base, environment.get("XDG_RUNTIME_DIR"))
             self._commands.profile_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._process = PlayerProcess(argv, environment=os.environ | screen)
+            self._process = PlayerProcess(argv, environment=environment)
         except (OSError, CommandError) as error:
             log.error("event %s cannot be played: %s", self._current.id, error)
             self._watchdog.log("ERROR", f"event {self._current.id} cannot be played: {error}")
@@ -344,7 +345,7 @@ def _commands(options: argparse.Namespace) -> Commands:
         raise ConfigError([f"--command: {error}"]) from None
     if not any("{source}" in word for word in words):
         raise ConfigError(["--command: does not say where {source} goes"])
-    return Commands(commands.profile_dir, dict.fromkeys(EventType, words))
+    return Commands(commands.profile_dir, dict.fromkeys(EventType, words), commands.doors)
 
 
 def _screen_finder(wait: bool) -> Callable[[], Mapping[str, str] | None]:

@@ -35,8 +35,8 @@ HASH_S = 300.0
 """How often the perceptual hash is wanted, which costs more than all else of a look."""
 HASH_KNOWN_S = 30.0
 """The same where it is looked for known pictures."""
-JITTER = 0.1
-"""Looks are this share earlier or later, so as not to beat with a slide show."""
+JITTER = 0.2
+"""Looks are this share earlier or later, so as not to beat with a slide show or a film that loops every 12 s."""
 UNSEEN_LOOKS = 3
 """After so many looks that saw nothing, for the same reason, a record says so."""
 NO_PLAYER = "no player runs"

@@ -46,6 +46,21 @@ def test_every_type_has_a_command_with_a_place_for_the_source() -> None:
         assert all(any("{source}" in word for word in command) for command in BUILT_IN[kind])
 
 
+def test_the_capture_helper_gets_a_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, "mpv", "chromium")
+    commands = Commands(Path("/profile"))
+    film, page = Event(1, EventType.VIDEO, "a.mkv"), Event(1, EventType.WEBSITE, "https://a.example/")
+    argv = commands.argv(film, BASE, "/run/user/1000")
+    assert argv[-2:] == ["--input-ipc-server=/run/user/1000/infoscreen-mpv.sock", "/srv/films/a.mkv"]
+    assert "--input-ipc-server=/profile/infoscreen-mpv.sock" in commands.argv(film, BASE), "before there is a session"
+    assert "--remote-debugging-port=0" in commands.argv(page, BASE)
+    path = tmp_path / "player.toml"
+    path.write_text("doors = false\n")
+    closed = load_commands(path, Path("/profile"))
+    assert "--remote-debugging-port=0" not in closed.argv(page, BASE)
+    assert not [word for word in closed.argv(film, BASE, "/run/user/1000") if "ipc" in word]
+
+
 def test_own_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, "vlc")
     path = tmp_path / "player.toml"

@@ -54,7 +54,7 @@ def test_an_unknown_verb_is_refused_with_the_nearest_one() -> None:
     assert "./run test" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "docs/kiosk.md", "docs/server.md"])
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "docs/kiosk.md", "docs/screen.md", "docs/server.md"])
 def test_the_pages_name_only_files_that_exist(name: str) -> None:
     named = re.findall(r"`((?:device|server|shared|packaging|tests|demo|bench|tools)/[\w./-]*)`", text(name))
     assert not [path for path in named if not (ROOT / path).exists()]

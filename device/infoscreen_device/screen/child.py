@@ -5,6 +5,7 @@ Whatever happens in it, a crash in a decoder or a tool that hangs, is an answer 
 
 import contextlib
 import fcntl
+import gc
 import json
 import os
 import resource
@@ -95,16 +96,14 @@ class LookProcess:
 
     def _end(self) -> int | None:
         """Its status from wait(2); None if it cannot be ended."""
-        wait_until = time.monotonic() + SETTLE_S
-        if self.answered:
-            # It is on its way out, and its status is to be its own; but what it started may still be there.
-            status = _reaped(self._pid, wait_until)
-            if status is not None:
-                _kill(-self._pid)
-                return status
+        until = time.monotonic() + SETTLE_S
+        if not self.answered or not _has_ended(self._pid, until):
+            _kill(self._pid)
+        # What it started may still be there. As long as nobody has waited for it, its group is no one else's.
         _kill(-self._pid)
-        _kill(self._pid)
-        return _reaped(self._pid, wait_until)
+        if not _has_ended(self._pid, until):
+            return None
+        return os.waitpid(self._pid, 0)[1]
 
     def _close_pictures(self) -> None:
         while self._pictures:
@@ -118,14 +117,13 @@ def reap_the_rest() -> None:
             pass
 
 
-def _reaped(pid: int, until: float) -> int | None:
-    while True:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
-            return status
+def _has_ended(pid: int, until: float) -> bool:
+    """Waits for it, but leaves it a zombie."""
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         if time.monotonic() > until:
-            return None
+            return False
         time.sleep(0.001)
+    return True
 
 
 def _kill(pid: int) -> None:
@@ -157,6 +155,8 @@ def _run(ask: Ask, settings: Settings, check_lock: bool, writing: int, into: lis
 
 
 def _confine(ask: Ask, keep: set[int]) -> None:
+    # It lives for a moment: looking through what it has of its parent would cost it more than all its garbage.
+    gc.disable()
     os.setpgid(0, 0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
