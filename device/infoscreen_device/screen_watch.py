@@ -157,7 +157,7 @@ class ScreenWatch:
         expectation, player = state.expectation, state.player
         if state.phase is not Phase.RUNNING or expectation is None or player is None or state.stopped_since is not None:
             if self._subject is not None:
-                self._forget(NO_PLAYER)
+                self._forget("the player is stopped" if state.stopped_since is not None else NO_PLAYER)
             if expectation is None:
                 # Nothing is to be shown: no outage goes on.
                 self._state = screen.ScreenState()

@@ -3,9 +3,11 @@
 import json
 import signal
 import subprocess
+import threading
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from PIL import Image
 from parts.agent import COMMAND
 from parts.screens import Wayland, ask_mpv, copy_code, make_film, open_to_all
 from parts.seen import LOOKING, SeenKiosk
-from parts.wait import wait_for
+from parts.server import Server
+from parts.wait import free_port, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +187,79 @@ def test_a_picture_that_is_known_to_be_wrong(kiosk: SeenKiosk, slide: Path) -> N
     kiosk.start("--image-display-duration=inf", slide, kind="presentation", **LOOKING, known=said["screen"]["known"])
     (found,) = kiosk.agent.said("screen.frozen")
     assert found["context"]["reason"] == "desktop"
+
+
+def test_a_browsers_error_page_is_no_page(kiosk: SeenKiosk) -> None:
+    """The server is away, then there: the browser is started again, and what it shows is its page."""
+    port = free_port()
+    chromium = ["chromium", "--kiosk", "--no-first-run", "--disable-gpu", "--ozone-platform=wayland"]
+    chromium += [f"--user-data-dir={kiosk.screen.run}/profile", "--remote-debugging-port=0"]
+    kiosk.start_as("chromium", [*chromium, f"http://127.0.0.1:{port}/"], "website", **LOOKING)
+    (found,) = kiosk.agent.said("screen.frozen", timeout=40)
+    assert found["context"]["reason"] == "error page"
+    with HTTPServer(("127.0.0.1", port), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            kiosk.agent.said("screen.recovered", timeout=60)
+            kiosk.shows("OK", "ok")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = b"<body style='background:#246;color:white'><h1>Welcome</h1><p>Room 12, second floor</p>"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_where_a_clock_is_can_be_learned(kiosk: SeenKiosk, code: Path) -> None:
+    """In the upper right corner something blinks; the rest stands still."""
+    blinking = "drawbox=x=580:y=10:w=40:h=20:color=white:t=fill:enable='lt(mod(t,1),0.5)'"
+    source = ["-f", "lavfi", "-i", f"color=c=0x224466:size=640x360:rate=10,drawgrid=w=40:h=40:color=gray,{blinking}"]
+    film = code / "clock.mkv"
+    subprocess.run(["ffmpeg", "-loglevel", "error", "-y", *source, "-t", "10", "-c:v", "ffv1", film], check=True)
+    kiosk.start(film, kind="presentation", **LOOKING)
+    kiosk.shows("OK", "ok")
+    (region,) = tomllib.loads(kiosk.call("screen", "--learn", "8"))["screen"]["ignore"]
+    left, top, width, height = region
+    assert left <= 580 / 640
+    assert left + width >= 620 / 640
+    assert top <= 10 / 360
+    assert top + height >= 30 / 360
+    assert width * height < 0.05
+
+
+def test_the_server_gets_small_pictures(tmp_path: Path, session: Wayland, code: Path, film: Path) -> None:
+    """One now and then, and one of each incident; people with the right to see the logs see them."""
+    with Server(tmp_path, f"sqlite:///{tmp_path}/server.db") as server:
+        server.call("migrate")
+        door = {"url": f"http://127.0.0.1:{server.port}", "token_file": str(tmp_path / "token")}
+        uuid = "0b6c0f5e-94a5-4f0c-9a55-0d9b3f7c2a11"
+        (tmp_path / "token").write_text(server.token("device", uuid))
+        (tmp_path / "token").chmod(0o640)
+        admin = server.token("admin")
+        server.start()
+        kiosk = SeenKiosk(tmp_path, session, code, http=door, client={"uuid": uuid}, pictures={"thumbnail_s": 1})
+        open_to_all(tmp_path)
+        try:
+            kiosk.start(film, **LOOKING)
+            kiosk.shows("OK", "ok")
+            ask_mpv(kiosk.door, "set_property", "pause", True)
+            kiosk.agent.said("screen.frozen")
+
+            def kinds() -> set[tuple[str, str]]:
+                shown = server.request(f"/api/clients/{uuid}/screenshots", admin)[1].get("screenshots", [])
+                return {(each["kind"], each["status"]) for each in shown}
+
+            wait_for(lambda: kinds() >= {("periodic", "OK"), ("incident", "FROZEN")}, "both came")
+        finally:
+            kiosk.close()

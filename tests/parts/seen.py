@@ -22,8 +22,9 @@ LOOKING: dict[str, Any] = {
 class SeenKiosk:
     """An agent, a capture helper of the screen's user, and a player that the agent starts on the screen."""
 
-    def __init__(self, folder: Path, screen: Screen, code: Path) -> None:
-        self.screen, self.code = screen, code
+    def __init__(self, folder: Path, screen: Screen, code: Path, **settings: Any) -> None:
+        """`settings` of the agent, besides player and screen."""
+        self.screen, self.code, self.settings = screen, code, settings
         self.door = screen.run / "mpv.sock"
         self.agent = Agent(folder)
         self.helper: subprocess.Popen[bytes] | None = None
@@ -32,9 +33,12 @@ class SeenKiosk:
         """mpv, with a door, plays something."""
         options = ["--really-quiet", "--ao=null", "--vo=wlshm", "--fullscreen", "--loop-file=inf"]
         argv = ["mpv", *options, "--keepaspect=no", f"--input-ipc-server={self.door}", *map(str, what)]
-        player = {"process": "mpv", "type": kind, "user": USER, "restart": argv, "event_id": 42}
+        return self.start_as("mpv", argv, kind, **looking)
+
+    def start_as(self, process: str, argv: list[str], kind: str, **looking: Any) -> "SeenKiosk":
+        player = {"process": process, "type": kind, "user": USER, "restart": argv, "event_id": 42}
         shown = {name: value for name, value in self.screen.environment.items() if name != "PATH"}
-        self.agent.configure(player=player | {"environment": shown}, screen=looking)
+        self.agent.configure(player=player | {"environment": shown}, screen=looking, **self.settings)
         self.agent.start()
         self.agent.socket.chmod(0o666)
         self.look_out()
