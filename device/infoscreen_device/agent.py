@@ -189,7 +189,7 @@ class Agent:
         return Observation(
             player=player,
             stopped=stopped,
-            fault=self._screen.fault,
+            fault=self._screen.fault(state),
             gone=hopeless and player is None and self._watch.searched,
             command=self._actor.command_end(),
             jitter=random.random(),

@@ -7,12 +7,14 @@ silent or hostile costs a bounded buffer and in the end its connection.
 
 import contextlib
 import errno
+import fcntl
 import os
 import selectors
 import shutil
 import socket
 import stat
 import struct
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -39,6 +41,8 @@ MAX_PER_USER = 16
 MAX_AT_ONCE = 64
 """Requests in one read. A client that waits for its answers has one."""
 MAX_UNSENT = 256_000
+SCM_MAX_FD = 253
+"""File descriptors that one message may carry, unix(7)."""
 MAX_PICTURES = 2
 """File descriptors with one answer of a capture helper."""
 _PEERCRED = struct.Struct("3i")
@@ -216,15 +220,14 @@ class ControlServer:
         return [request for line in lines if line.strip() and (request := self._parse(connection, line)) is not None]
 
     def _read(self, connection: _Connection) -> bytes:
-        """Raises OSError. From others than a capture helper file descriptors are not taken: the kernel closes them."""
-        if not connection.looks:
-            return connection.socket.recv(MAX_LINE)
-        data, fds, _flags, _address = socket.recv_fds(
-            connection.socket, MAX_LINE, MAX_PICTURES * MAX_AT_ONCE, socket.MSG_CMSG_CLOEXEC
-        )
+        """Raises OSError. Memory files of a capture helper that was asked are all that is taken of file descriptors."""
+        data, fds, _flags, _address = socket.recv_fds(connection.socket, MAX_LINE, SCM_MAX_FD, socket.MSG_CMSG_CLOEXEC)
+        welcome = MAX_PICTURES * len(connection.asked) if connection.looks else 0
+        if len(connection.received_fds) + len(fds) > welcome or not all(_is_memory(fd) for fd in fds):
+            # To close what is no memory file may take as long as its owner likes: a socket lingers, a FUSE file hangs.
+            threading.Thread(target=_close, args=(fds,), daemon=True).start()
+            raise OSError(errno.EBADMSG, "file descriptors that nobody asked for")
         connection.received_fds += fds
-        if len(connection.received_fds) > MAX_PICTURES * MAX_AT_ONCE:
-            raise OSError(errno.EMSGSIZE, "pictures that no answer names")
         return data
 
     def _parse(self, connection: _Connection, line: bytes) -> Request | None:
@@ -258,6 +261,11 @@ class ControlServer:
             nonlocal answered
             if answered or connection.socket.fileno() < 0:
                 _close(fds)
+                return
+            if fds and connection.unsent_fds:
+                # It asks for pictures and does not take them.
+                _close(fds)
+                self._hang_up(connection)
                 return
             answered = True
             connection.owed -= 1
@@ -406,6 +414,15 @@ def _refusal(error: str) -> dict[str, Any]:
 
 def _no_reply(body: dict[str, Any], fds: Sequence[int] = ()) -> None:
     _close(fds)
+
+
+def _is_memory(fd: int) -> bool:
+    """memfd_create(2); fcntl(2) tells seals of no other file."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:
+        return False
+    return True
 
 
 def _close(fds: Iterable[int]) -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import queue
+import re
 import shutil
 import stat
 import threading
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 MAX_PICTURE_BYTES = 32 * 2**20
 MAX_THUMBNAIL_BYTES = 20_000
 """The server takes no more."""
+LOOK_S = 3_600.0
+"""How often the folder is looked through for what has become too old."""
 RETRY_S = 60.0
 """How often the server is tried again for incidents that it does not have yet."""
 MAX_WAITING = 16
@@ -91,17 +94,21 @@ class Incidents:
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        wait_s = 0.0  # what an earlier run left is looked at first
         while True:
             item: Incident | Periodic | str | None = "retry"
             with contextlib.suppress(queue.Empty):
-                item = self._inbox.get(timeout=RETRY_S if self.sends and self._unsent() else None)
+                item = self._inbox.get(timeout=wait_s)
             if item is None:
                 return
             try:
                 self._take(item)
+                prune(self._folder, self._config, time.time())
+                wait_s = RETRY_S if self.sends and self._unsent() else LOOK_S
             except Exception:
                 # A full or read-only card: the next picture may find it well again.
                 log.exception("a picture could not be kept")
+                wait_s = RETRY_S
             finally:
                 _close(item)
 
@@ -117,15 +124,14 @@ class Incidents:
             self._send(name, small, about)
             return
         self._write(item)
-        prune(self._folder, self._config, time.time())
         self._send_incidents()
 
     def _write(self, incident: Incident) -> None:
         """A folder of its own, under its name only when it is whole."""
         self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        name = f"{stamp(incident.at)}-{incident.reason.replace(' ', '-')}"
+        # A reason may be a name from the settings; the server takes no more than this in an id.
+        name = f"{stamp(incident.at)}-{re.sub('[^A-Za-z0-9_-]+', '-', incident.reason)[:40]}"
         fresh = self._folder / f".{name}"
-        shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o750)
         if incident.picture is not None:
             (fresh / PICTURE).write_bytes(read_picture(incident.picture, MAX_PICTURE_BYTES))
@@ -209,7 +215,12 @@ def kept(folder: Path) -> list[Path]:
 
 
 def prune(folder: Path, config: PicturesConfig, now: float) -> None:
-    """Takes the oldest incidents away until the folder is within its bounds. `now`: seconds of the wall clock."""
+    """Takes the oldest incidents away until the folder is within its bounds. `now`: seconds of the wall clock.
+
+    What was not finished goes too: only whoever calls this writes here.
+    """
+    for unfinished in folder.glob(".2*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
     found = [(path, _size(path), path.stat().st_mtime) for path in kept(folder)]
     total = sum(size for _, size, _ in found)
     for number, (path, size, written) in enumerate(found):

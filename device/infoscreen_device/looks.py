@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from infoscreen_device.core.likeness import is_hash
 from infoscreen_device.core.picture import Blind, Blindness, Burst, Look, Page, Region, Witness
 from infoscreen_shared.messages import clean
 
@@ -61,7 +62,10 @@ def look_from(answer: Mapping[str, Any]) -> Look:
     try:
         blind = answer.get("blind")
         if blind is not None:
-            return Blind(_choice(_object(blind), "reason", Blindness), _text(_object(blind), "detail"))
+            reason = _choice(_object(blind), "reason", Blindness)
+            if reason in (Blindness.SETTLING, Blindness.QUIET_HOURS):
+                raise ValueError(f"reason: {reason} is not for a helper to say")
+            return Blind(reason, _text(_object(blind), "detail"))
         return _burst(_object(answer.get("burst")))
     except ValueError as error:
         return Blind(Blindness.FAILED, f"the helper's answer: {error}")
@@ -70,26 +74,28 @@ def look_from(answer: Mapping[str, Any]) -> Look:
 def _burst(body: Mapping[str, Any]) -> Burst:
     content = _numbers(body, "content", MAX_TILES, MAX_FRAMES)
     changed = _numbers(body, "changed", MAX_TILES, MAX_FRAMES)
-    if not content or len(changed) != len(content) - 1:
-        raise ValueError("content and changed do not fit each other")
+    median = _numbers(body, "median", 255, MAX_FRAMES)
+    if not content or len(changed) != len(content) - 1 or len(median) != len(content):
+        raise ValueError("content, changed and median do not fit each other")
     colour = _numbers(body, "colour", 255, 3)
     if len(colour) != 3:
         raise ValueError("colour: expected three numbers")
-    witness = body.get("witness")
+    witness, found = body.get("witness"), _text(body, "hash")
+    if found and not is_hash(found):
+        raise ValueError("hash: expected hexadecimal digits")
     return Burst(
         width=_number(body, "width", MAX_WIDTH),
         height=_number(body, "height", MAX_WIDTH),
         tiles=_number(body, "tiles", MAX_TILES),
         span_s=_seconds(body, "span_s"),
         content=content,
-        median=_numbers(body, "median", 255, MAX_FRAMES),
+        median=median,
         changed=changed,
         moved=_number(body, "moved", MAX_TILES),
         digest=_text(body, "digest"),
         colour=(colour[0], colour[1], colour[2]),
         backend=_text(body, "backend"),
-        hash=_text(body, "hash") or None,
-        known=_text(body, "known") or None,
+        hash=found or None,
         windows=None if body.get("windows") is None else _number(body, "windows", 10_000),
         witness=None if witness is None else _witness(_object(witness)),
         tiles_moved=_numbers(body, "tiles_moved", MAX_TILES, MAX_TILES),

@@ -39,6 +39,10 @@ JITTER = 0.2
 """Looks are this share earlier or later, so as not to beat with a slide show or a film that loops every 12 s."""
 UNSEEN_LOOKS = 3
 """After so many looks that saw nothing, for the same reason, a record says so."""
+CHANGE_S = 5.0
+"""After a change of what the same player plays."""
+MAX_DEMANDS = 4
+"""People who want to see the screen at once: each may hold pictures in memory."""
 NO_PLAYER = "no player runs"
 EXPECTED_BLINDNESS = frozenset({Blindness.SETTLING, Blindness.QUIET_HOURS, Blindness.DISPLAY_OFF, Blindness.LOCKED})
 
@@ -58,7 +62,6 @@ class ScreenView:
 class _Asked:
     id: int
     due: float
-    pictures: tuple[Picture, ...]
     demand: Reply | None = None
     """Somebody who wants to know now; None for a look of our own."""
 
@@ -95,10 +98,16 @@ class ScreenWatch:
         self._blind: tuple[Blindness, int] | None = None
         self.view = ScreenView() if self._config.enabled else ScreenView(reason="not looked at: screen.enabled = false")
 
-    @property
-    def fault(self) -> str | None:
-        """What is wrong with the picture of the player that runs, once it is known and is to be acted upon."""
-        return screen.fault(self._state, self._policy) if self._subject is not None and self._config.restart else None
+    def fault(self, state: State) -> str | None:
+        """What is wrong with the picture of this player, once it is known and is to be acted upon.
+
+        Another player, or another programme, is not to pay for what was seen of the one before.
+        """
+        subject = self._subject
+        if subject is None or not self._config.restart:
+            return None
+        same = subject.player == state.player and subject.expectation == state.expectation
+        return screen.fault(self._state, self._policy) if same else None
 
     # --- turns of the loop --------------------------------------------------------------------------------------------
 
@@ -125,8 +134,8 @@ class ScreenWatch:
         if asked is None:
             _close(request.fds)
             return []
-        look = self._named(look_from(request.body))
         fds = _by_kind(request)
+        look = self._named(look_from(request.body))
         if asked.demand is not None:
             self._reply(asked.demand, look, fds, now)
             return []
@@ -144,6 +153,8 @@ class ScreenWatch:
             raise ValueError(f"picture: expected one of {', '.join(Picture)}")
         pictures = () if word is None else (Picture(word),)
         tiles = request.body.get("tiles") is True
+        if sum(asked.demand is not None for asked in self._asked.values()) >= MAX_DEMANDS:
+            raise ValueError("too many want to see the screen at once: try again")
         if not self._put(now, pictures, hashed=True, tiles=tiles, demand=request.reply):
             raise ValueError(
                 "no capture helper is attached: run infoscreen-capture as the user whose screen it is, "
@@ -165,8 +176,15 @@ class ScreenWatch:
         old = self._subject
         if old is not None and old.player == player and old.expectation == expectation:
             return
+        counted = self._state
         self._forget(Blindness.SETTLING)
-        self._subject = _Subject(player, expectation, now + self._config.settle_s)
+        settle_s = self._config.settle_s
+        if old is not None and old.expectation != expectation:
+            # Another programme. A screen that is black is so whatever is on: short ones must not hide that for ever.
+            if counted.bad_status is ScreenHealthStatus.BLACK:
+                self._state = counted
+            settle_s = min(settle_s, CHANGE_S) if old.player == player else settle_s
+        self._subject = _Subject(player, expectation, now + settle_s)
         self._next_at = now
         self._hash_at = 0.0
 
@@ -224,7 +242,7 @@ class ScreenWatch:
         user = None if subject is None else subject.expectation.user
         if not self._control.ask_look({"id": self._number, **body}, user):
             return False
-        self._asked[self._number] = _Asked(self._number, now + deadline_s + GRACE_S, tuple(pictures), demand)
+        self._asked[self._number] = _Asked(self._number, now + deadline_s + GRACE_S, demand)
         return True
 
     def _expire(self, now: float, utc: datetime) -> list[Draft]:
@@ -246,18 +264,20 @@ class ScreenWatch:
         if subject is None:
             _close(fds.values())
             return []
-        verdict, self._memory = screen.judge(look, subject.expected, self._memory, now, self._policy)
-        self._state, changes = screen.observe(self._state, verdict, now, self._policy)
-        self._note(look, now, utc)
-        drafts = self._say_blind(look)
-        for change in changes:
-            match change:
-                case screen.Confirmed(found):
-                    drafts.append(self._confirmed(subject, found, look, fds, utc))
-                case screen.Recovered(outage_s, reason):
-                    drafts.append(_recovered(subject, outage_s, reason))
-        self._send_periodic(verdict, fds, now, utc)
-        _close(fds.values())
+        try:
+            verdict, self._memory = screen.judge(look, subject.expected, self._memory, now, self._policy)
+            self._state, changes = screen.observe(self._state, verdict, now, self._policy)
+            self._note(look, now, utc)
+            drafts = self._say_blind(look)
+            for change in changes:
+                match change:
+                    case screen.Confirmed(found):
+                        drafts.append(self._confirmed(subject, found, look, fds, utc))
+                    case screen.Recovered(outage_s, reason):
+                        drafts.append(_recovered(subject, outage_s, reason))
+            self._send_periodic(verdict, fds, now, utc)
+        finally:
+            _close(fds.values())
         return drafts
 
     def _note(self, look: Look, now: float, utc: datetime) -> None:
@@ -271,7 +291,7 @@ class ScreenWatch:
 
     def _next_look(self, look: Look, now: float) -> float:
         assert self._subject is not None
-        if isinstance(look, Blind) and look.reason is Blindness.SETTLING:
+        if now < self._subject.settled_at:
             return self._subject.settled_at
         moving = self._subject.expected.motion in (Motion.VIDEO, Motion.TICKER)
         wait = self._config.interval_s if moving else self._config.still_s
@@ -321,6 +341,8 @@ class ScreenWatch:
         return [Draft(LogLevel.WARN, "screen.unseen", text, {"reason": str(look.reason), "detail": look.detail})]
 
     def _send_periodic(self, verdict: screen.Verdict, fds: dict[Picture, int], now: float, utc: datetime) -> None:
+        if not self._pictures.thumbnail_s or now < self._thumbnail_at:
+            return
         small = fds.pop(Picture.THUMBNAIL, None)
         if small is not None:
             self._thumbnail_at = now + self._pictures.thumbnail_s

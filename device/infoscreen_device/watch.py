@@ -28,6 +28,7 @@ class Watch:
         self._poll_at = 0.0
         self._search_at = 0.0
         self._search_began = 0.0
+        self._replaced: tuple[ProcessKey, frozenset[int]] | None = None
         self.searched = False
         """The last look was a full search by name."""
 
@@ -46,13 +47,19 @@ class Watch:
                     # Remembered from an earlier run, which may have replaced it and died before that was on disk.
                     return self._search(state.expectation, now, candidate, never), False
             return self._look(now)
-        # A living player that is being replaced is not looked at any more, nor found again.
-        self.drop()
         if state.replaced is not None:
-            never = {*never, state.replaced.pid}
+            never = {*never, *self._replaced_family(state.replaced)}
+        self.drop()
         if state.phase is Phase.IDLE or now < self._search_at:
             return None, False
         return self._search(state.expectation, now, candidate, never), False
+
+    def _replaced_family(self, key: ProcessKey) -> frozenset[int]:
+        """A living player that is being replaced, with its children, which may have its name: none is found again."""
+        if self._replaced is None or self._replaced[0] != key:
+            family = probe.descendants(key.pid) | (self.held.family if self.held is not None else frozenset())
+            self._replaced = (key, frozenset({key.pid, *(each.pid for each in family)}))
+        return self._replaced[1]
 
     def search_soon(self, now: float) -> None:
         """Something was started or announced: look at once, and often for a while."""

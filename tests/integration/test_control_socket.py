@@ -318,3 +318,22 @@ def test_a_request_is_answered_within_a_few_milliseconds(loop: ControlLoop) -> N
         assert works(loop)
         times.append(time.perf_counter() - begin)
     assert sorted(times)[25] < 0.02
+
+
+def test_files_that_nobody_asked_for_end_the_connection(loop: ControlLoop, tmp_path: Path) -> None:
+    """Not even a capture helper may fill the agent with them, and what is no memory file is not taken at all."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    picture = os.memfd_create("picture")
+    reading, writing = os.pipe()
+    for first in (b'{"op":"status"}\n', b'{"op":"attach-screen"}\n'):
+        for fds in ([picture] * 100, [reading], [picture]):
+            with socket.socket(socket.AF_UNIX) as hostile:
+                hostile.settimeout(10)
+                hostile.connect(str(loop.path))
+                hostile.sendall(first)
+                assert hostile.recv(1000)
+                socket.send_fds(hostile, [b"\n"], fds)
+                assert hostile.recv(1000) == b"", "hung up on"
+    for fd in (picture, reading, writing):
+        os.close(fd)
+    wait_for(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before, "all of them are closed")

@@ -143,3 +143,14 @@ def test_what_the_server_refuses_is_not_sent_for_ever(tmp_path: Path, server: Se
     settled(incidents)
     (path,) = kept(tmp_path / "evidence")
     assert (path / "sent").read_text().startswith("refused: the server answered 400")
+
+
+def test_any_name_of_a_known_picture_is_a_folder_and_what_failed_leaves_none(tmp_path: Path) -> None:
+    incidents = Incidents(tmp_path / "evidence", PicturesConfig(), HttpConfig(), UUID)
+    incidents.start()
+    reading, writing = os.pipe()
+    incidents.keep(Incident(NOW, "FROZEN", "frozen", {}, Restart(), reading))
+    incidents.keep(Incident(NOW, "FROZEN", "Aw, Snap!/../näher", {}, Restart(), memory(b"x")))
+    settled(incidents)
+    os.close(writing)
+    assert [path.name.partition("Z-")[2] for path in (tmp_path / "evidence").iterdir()] == ["Aw-Snap-n-her"]

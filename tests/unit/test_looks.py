@@ -23,8 +23,7 @@ BURST = Burst(
     digest="00c0ffee",
     colour=(10, 20, 30),
     backend="wayland",
-    hash="d:0f0f",
-    known="desktop",
+    hash="0f" * 16,
     windows=1,
     witness=WITNESS,
     tiles_moved=(70, 71),
@@ -58,6 +57,7 @@ def test_a_wound_makes_it_blind_or_leaves_it_sound(name: str, value: Any) -> Non
         assert look.reason is Blindness.FAILED
     else:
         assert len(look.changed) == len(look.content) - 1
+        assert len(look.median) == len(look.content)
         assert all(0 <= grey <= 255 for grey in look.median)
 
 

@@ -729,3 +729,15 @@ def test_nothing_is_replaced_that_nobody_brings_back() -> None:
     world.look("frozen")
     world.wait(3600)
     assert world.starts == []
+
+
+def test_what_was_to_be_replaced_is_the_player_again_after_an_agent_restart() -> None:
+    """The restart may have gone out or not; whoever lives is looked at afresh, and gets no second one beside it."""
+    world = World(WRONG, [("vanishes", 100.0)])
+    world.expect(BY_UNIT, first := world.appear())
+    world.look("frozen")
+    assert world.state.replaced == first
+    world.fault = None
+    world.agent_restarts()
+    assert world.state.player == first
+    assert len(world.starts) == 1

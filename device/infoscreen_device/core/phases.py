@@ -47,8 +47,10 @@ class State:
 def resume(state: State, now: float) -> State:
     """The state of an earlier agent run of the same boot. What it had under way is unknown, and looked for afresh.
 
-    A lost player too: that run may have been one that was to restart nothing.
+    A lost player too: that run may have been one that was to restart nothing. What was to be replaced is the player
+    again if it lives, and its picture judged anew.
     """
+    state = replace(state, replaced=None, fault_since=None)
     if state.phase in (Phase.RESTARTING, Phase.STOPPING, Phase.LOST):
         return replace(state, phase=Phase.STARTING, player=None, since=now, due=None, command_done=False)
     return state

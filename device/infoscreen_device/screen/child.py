@@ -44,15 +44,18 @@ class LookProcess:
         self._ask = ask
         self._said = bytearray()
         self._pictures: list[int] = []
+        ends: tuple[int, ...] = ()
         try:
             for kind in ask.pictures:
                 self._pictures.append(os.memfd_create(kind, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
-            self.fd, writing = os.pipe()
+            ends = self.fd, writing = os.pipe()
             """Readable when there is something for `read`."""
             os.set_blocking(self.fd, False)
             self._pid = os.fork()
         except OSError:
             self._close_pictures()
+            for end in ends:
+                os.close(end)
             raise
         if self._pid == 0:
             _run(ask, settings, check_lock, writing, self._pictures)
