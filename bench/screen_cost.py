@@ -40,6 +40,9 @@ def look(width, height, paths):
             image = Image.frombuffer("RGBX", (width, height), buffer, "raw", "RGBX", 0, 1)
             meter.add(Frame(image, at, swapped=True))
             del image
+        # As a look does (screen/look.py).
+        if meter.decided:
+            break
     return meter.result()
 
 def resident():
@@ -71,7 +74,7 @@ def rows(folder: Path) -> list[Row]:
         longer, _ = _ffmpeg(folder / f"{name}.raw", size, LONG)
         minute = (longer - ffmpeg) / (LONG - 3) * 60
         aim = verdict(f"<= {AIM_MS[name]} ms", met=ours <= AIM_MS[name])
-        look, watch = f"a look of 3 frames, {name}", f"a minute of watching a film, {name}"
+        look, watch = f"a look, {name}", f"a minute of watching a film, {name}"
         times, over = f"{ffmpeg / ours:.1f}x", f"{minute / ours / LOOKS_A_MINUTE:.1f}x"
         found += [
             Row(f"{look}, film", US, f"{ours:.1f} ms CPU, peak RSS {memory:.0f} MB", "", aim),

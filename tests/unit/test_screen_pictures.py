@@ -239,6 +239,23 @@ def test_no_false_alarm_and_no_miss(case: str, size: tuple[int, int]) -> None:
         assert judged(made, made.witness) == made.right
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_decided_no_further_frame_changes(case: str) -> None:
+    """A look ends with the frame that decides: the verdict is that of all frames."""
+    made = scene(case, SEED, (640, 360))
+    for start in range(0, 30, 3):
+        meter, seen = measuring.Meter(made.ignore), None
+        for at in range(start, start + 3):
+            meter.add(Frame(made.film(float(at)), float(at)))
+            seen = seen or (meter.result() if meter.decided else None)
+        for witness in (made.witness, None):
+            early, late = (
+                judge(Burst(**asdict(each), witness=witness), made.expected, Memory(), 0.0, Policy())[0].status
+                for each in (seen or meter.result(), meter.result())
+            )
+            assert early == late, f"INFOSCREEN_SEED={SEED}, {start} s"
+
+
 def test_the_set_is_drawn_anew_for_every_seed_and_the_same_for_one() -> None:
     for case in CASES:
         digests = [burst_of(scene(case, seed, (640, 360)).film(1.0)).digest for seed in (1, 1, 2, 3, 4)]

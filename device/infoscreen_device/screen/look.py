@@ -111,6 +111,8 @@ def _look(ask: Ask, settings: Settings) -> tuple[Burst, list[bytes]]:
             meter.add(frame)
             # The buffer of a frame is the next one's as well.
             kept = [*kept, _copy(frame)] if "explain" in ask.pictures else [frame]
+            if meter.decided and not ask.tiles and "explain" not in ask.pictures:
+                break
         witness = observer.verdict()
         seen = meter.result(tiles=ask.tiles)
         last = kept[-1]

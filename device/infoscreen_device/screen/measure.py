@@ -7,6 +7,7 @@ from PIL import Image
 
 from infoscreen_device.core.likeness import matches
 from infoscreen_device.core.picture import Region
+from infoscreen_device.core.screen import Policy
 from infoscreen_device.core.tiles import learn_regions
 from infoscreen_device.screen.hashes import perceptual_hash
 from infoscreen_device.screen.pictures import open_picture, thumbnail
@@ -25,6 +26,8 @@ __all__ = [
     "thumbnail",
     "upright",
 ]
+
+RULES = Policy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,13 @@ class Meter:
             self._content.append(self._content[-1])
         self._times.append(frame.at)
         self._colour = _colour(frame)
+
+    @property
+    def decided(self) -> bool:
+        """No further frame can change what core.screen says: there is a picture, and enough of it moved."""
+        if self._tiles is None or max(self._content) <= RULES.content_tiles:
+            return False
+        return self._tiles.count(self._tiles.moved) >= RULES.alive_share * self._tiles.counting
 
     def result(self, *, tiles: bool = False) -> Measures:
         if self._tiles is None:
