@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from infoscreen_device.client import Watchdog
+from infoscreen_device.watch import POLL_S
 from parts.agent import LIVES, PLAYER_USER, Agent, Player, is_named, lives
 from parts.wait import wait_for
 
@@ -75,6 +76,9 @@ def test_children_of_the_player_do_not_survive_it(tmp_path: Path, player: Player
     with Agent(tmp_path, player=player.expected()) as agent:
         first = player.run(1)
         agent.plays(first.pid)
+        seen = agent.status()["uptime_s"]
+        # Who its children are is looked at when it is found, and again then: only a living process can be asked.
+        wait_for(lambda: agent.status()["uptime_s"] > seen + POLL_S + 0.5, "the agent has looked at it once more")
         stranger = int(other.read_text())
         os.kill(first.pid, signal.SIGKILL)
         restarted(agent, player)

@@ -112,7 +112,7 @@ def test_an_empty_screen_with_a_player_that_lives(kiosk: SeenKiosk, film: Path) 
     assert found["context"]["reason"] == "bare desktop"
     (gave_up,) = kiosk.agent.said("screen.gave_up", timeout=60)
     assert gave_up["level"] == "ERROR"
-    assert kiosk.agent.status()["player"]["status"] == "running", "a player with a wrong picture is better than none"
+    kiosk.agent.plays()  # a player with a wrong picture is better than none
     assert len(kiosk.agent.records("screen.frozen")) == 1, "one outage, told once"
 
 

@@ -57,8 +57,8 @@ def verbs(parser: argparse.ArgumentParser, prefix: str = "") -> Iterator[tuple[s
 
 def test_every_verb_and_option_is_documented() -> None:
     found = {name: text for name, _, text in verbs(cli._parser())}
-    expected = ["run", "check-config", "status", "expect", "clear", "outbox", "polkit", "version"]
-    assert list(found) == [*expected[:6], "outbox stats", "outbox export", "outbox vacuum", *expected[6:]]
+    expected = ["run", "check-config", "status", "screen", "screenshot", "expect", "clear", "outbox"]
+    assert list(found) == [*expected, "outbox stats", "outbox export", "outbox vacuum", "polkit", "version"]
     assert [name for name, text in found.items() if not text] == []
     for name, parser, _ in verbs(cli._parser()):
         for action in parser._actions:

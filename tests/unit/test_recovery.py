@@ -741,3 +741,11 @@ def test_what_was_to_be_replaced_is_the_player_again_after_an_agent_restart() ->
     world.agent_restarts()
     assert world.state.player == first
     assert len(world.starts) == 1
+
+
+def test_that_it_was_given_up_is_said_however_short_the_slow_retry() -> None:
+    world = playing(BY_UNIT, replace(WRONG, slow_retry_s=0.1))
+    world.look("black")
+    world.wait(30)
+    assert world.codes().count("screen.gave_up") == 1
+    assert len(world.starts) > 10, "and it is tried on"

@@ -195,10 +195,11 @@ def _wrong_picture(state: State, seen: Observation, now: float, policy: RestartP
     if rung is not None:
         return _take_rung(replace(_dead(state, now), replaced=state.player), rung, now, policy)
     retry_at = (budget.restarts[-1] if budget.restarts else now) + policy.slow_retry_s
+    if not patient and not budget.gave_up:
+        return _leave_picture(replace(state, due=max(retry_at, now)), seen, policy)
     if "player" in policy.ladder and now >= retry_at:
         return _replace_player(state, seen, now, policy)
-    waiting = replace(state, due=max(retry_at, now + policy.slow_retry_s / 10))
-    return (waiting, ()) if patient or budget.gave_up else _leave_picture(waiting, seen, policy)
+    return replace(state, due=max(retry_at, now + policy.slow_retry_s / 10)), ()
 
 
 def _replace_player(state: State, seen: Observation, now: float, policy: RestartPolicy) -> Step:
