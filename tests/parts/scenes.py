@@ -43,6 +43,11 @@ class Scene:
     def witness(self) -> Witness | None:
         return None if self.plays is None else Witness("mpv", advances=self.plays)
 
+    @property
+    def captured(self) -> Film:
+        """As a capture that leaves the pointer out sees it: wlr-screencopy and X11 do unless they are asked for it."""
+        return self.film.below if "pointer" in self.case and isinstance(self.film, _Over) else self.film
+
 
 Made = tuple[Film, tuple[Region, ...]]
 CASES: dict[str, tuple[Expected, ScreenHealthStatus, bool | None, Callable[[Random, Size], Film | Made]]] = {}
@@ -72,13 +77,17 @@ def _always(image: Image.Image) -> Film:
     return lambda _t: image
 
 
-def _over(below: Film, put: Callable[[Image.Image, float], None]) -> Film:
-    def at(t: float) -> Image.Image:
-        image = below(t).copy()
-        put(image, t)
-        return image
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """Something drawn over a film."""
 
-    return at
+    below: Film
+    put: Callable[[Image.Image, float], None]
+
+    def __call__(self, t: float) -> Image.Image:
+        image = self.below(t).copy()
+        self.put(image, t)
+        return image
 
 
 def _grey(size: Size, level: int) -> Image.Image:
@@ -129,7 +138,7 @@ def _with_clock(rng: Random, size: Size, below: Film) -> Made:
         text = brushes.clock_text(start, t, seconds=seconds)
         brushes.write(ImageDraw.Draw(image), (left + 4, top), text, height, (235, 235, 235))
 
-    return _over(below, put), (region,)
+    return _Over(below, put), (region,)
 
 
 @_case("black with clock over it", VIDEO, BLACK, plays=False)
@@ -167,7 +176,7 @@ def _second_hand(rng: Random, size: Size) -> Film:
     place = (rng.uniform(0.7, 0.85) * size[0], rng.uniform(0.1, 0.3) * size[1])
     radius = rng.uniform(40, 110) * scale(size)
     below = _always(brushes.slide(rng, size, picture=False, dark=rng.random() < 0.3))
-    return _over(below, lambda image, t: brushes.dial(image, place, radius, t, (120, 120, 120)))
+    return _Over(below, lambda image, t: brushes.dial(image, place, radius, t, (120, 120, 120)))
 
 
 @_case("sparse page with small spinner", NONE, OK)
@@ -178,7 +187,7 @@ def _sparse(rng: Random, size: Size) -> Film:
         ImageDraw.Draw(page), at, brushes.words(rng, rng.randint(2, 4)), rng.uniform(22, 40) * unit, (60, 60, 60)
     )
     place, radius = (size[0] / 2, at[1] + 90 * unit), rng.uniform(10, 24) * unit
-    return _over(_always(page), lambda image, t: brushes.spinner(image, place, radius, t, (90, 90, 90)))
+    return _Over(_always(page), lambda image, t: brushes.spinner(image, place, radius, t, (90, 90, 90)))
 
 
 @_case("black page with big clock", CLOCK, OK)
@@ -191,7 +200,7 @@ def _big_clock(rng: Random, size: Size) -> Film:
         text = brushes.clock_text(start, t, seconds=seconds)
         brushes.write(ImageDraw.Draw(image), at, text, height, (ink, ink, ink))
 
-    return _over(_always(_grey(size, 0)), put)
+    return _Over(_always(_grey(size, 0)), put)
 
 
 def _ticker(rng: Random, size: Size, pixels_per_s: float) -> Film:
@@ -207,7 +216,7 @@ def _ticker(rng: Random, size: Size, pixels_per_s: float) -> Film:
         shift = int(pixels_per_s * unit * t + 200) % (line.width - size[0])
         image.paste(line.crop((shift, 0, shift + size[0], high)), (0, top))
 
-    return _over(_always(page), put)
+    return _Over(_always(page), put)
 
 
 @_case("ticker running", TICKER, OK)
@@ -249,7 +258,7 @@ def _film_clock(rng: Random, size: Size) -> Made:
 def _window(rng: Random, size: Size) -> Film:
     inner = (max(16, int(size[0] * rng.uniform(0.3, 0.6))), max(16, int(size[1] * rng.uniform(0.3, 0.6))))
     film, at = brushes.camera(rng, inner), (int(size[0] * 0.3), int(size[1] * 0.3))
-    return _over(_always(brushes.slide(rng, size)), lambda image, t: image.paste(film(t), at))
+    return _Over(_always(brushes.slide(rng, size)), lambda image, t: image.paste(film(t), at))
 
 
 @_case("dark film scene", VIDEO, OK, plays=True)
@@ -311,7 +320,7 @@ def _talking_head(rng: Random, size: Size) -> Film:
             place = x + side * radius
             draw.ellipse((place - radius * 0.1, y - eye, place + radius * 0.1, y + eye), fill=(30, 30, 40))
 
-    return _over(_always(room), put)
+    return _Over(_always(room), put)
 
 
 @_case("screencast with rare changes", VIDEO, OK, plays=True)
@@ -331,7 +340,7 @@ def _screencast(rng: Random, size: Size) -> Film:
         brushes.write(ImageDraw.Draw(image), (0.1 * size[0], 0.85 * size[1]), typed[now], 26 * unit, (40, 90, 160))
         brushes.pointer(image, places[now], 20 * unit)
 
-    return _over(_always(page), put)
+    return _Over(_always(page), put)
 
 
 # --- films that stand still -------------------------------------------------------------------------------------------
@@ -375,7 +384,7 @@ def _frozen_pointer(rng: Random, size: Size) -> Film:
         place = (size[0] * (0.5 + 0.3 * math.sin(rate * t)), size[1] * (0.5 + 0.2 * math.cos(1.3 * rate * t)))
         brushes.pointer(image, place, height)
 
-    return _over(_frozen(rng, size), put)
+    return _Over(_frozen(rng, size), put)
 
 
 @_case("frozen, pointer twitches now and then", VIDEO, FROZEN, plays=False)
@@ -385,11 +394,11 @@ def _frozen_twitch(rng: Random, size: Size) -> Film:
     def put(image: Image.Image, t: float) -> None:
         brushes.pointer(image, (size[0] * 0.5 + 5 * (int(t / every_s) % 2), size[1] * 0.5), height)
 
-    return _over(_frozen(rng, size), put)
+    return _Over(_frozen(rng, size), put)
 
 
 @_case("frozen, spinner over it turns", VIDEO, FROZEN, plays=False)
 def _frozen_spinner(rng: Random, size: Size) -> Film:
     radius = rng.uniform(25, 60) * scale(size)
     place = (size[0] / 2, size[1] / 2)
-    return _over(_frozen(rng, size), lambda image, t: brushes.spinner(image, place, radius, t, (255, 255, 255)))
+    return _Over(_frozen(rng, size), lambda image, t: brushes.spinner(image, place, radius, t, (255, 255, 255)))
