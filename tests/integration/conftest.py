@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from parts.broker import Broker
 from parts.postgres import Postgres
+from parts.screens import copy_code, make_film
 
 
 @pytest.fixture
@@ -28,3 +30,26 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'server.db'}"
     postgres: Postgres = request.getfixturevalue("postgres")
     return postgres.new_database()
+
+
+# --- screens ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The capture helper with all that it may import, for any user to read."""
+    return copy_code(tmp_path_factory.mktemp("code"), "numpy", "numpy.libs", "imagehash")
+
+
+@pytest.fixture(scope="module")
+def film(code: Path) -> Path:
+    return make_film(code / "film.mkv")
+
+
+@pytest.fixture(scope="module")
+def picture(code: Path) -> Path:
+    """Of which every pixel is another one."""
+    path = code / "picture.png"
+    across = Image.linear_gradient("L").resize((320, 180))
+    Image.merge("RGB", (across, across.rotate(90).resize((320, 180)), Image.new("L", (320, 180), 90))).save(path)
+    return path

@@ -14,28 +14,10 @@ import pytest
 from PIL import Image
 
 from parts.agent import COMMAND
-from parts.screens import Wayland, ask_mpv, copy_code, make_film, open_to_all
+from parts.screens import Wayland, ask_mpv, open_to_all
 from parts.seen import LOOKING, SeenKiosk
 from parts.server import Server
 from parts.wait import free_port, wait_for
-
-
-@pytest.fixture(scope="module")
-def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_code(tmp_path_factory.mktemp("code"), "numpy", "numpy.libs", "imagehash")
-
-
-@pytest.fixture(scope="module")
-def film(code: Path) -> Path:
-    return make_film(code / "film.mkv")
-
-
-@pytest.fixture(scope="module")
-def slide(code: Path) -> Path:
-    path = code / "slide.png"
-    across = Image.linear_gradient("L").resize((320, 180))
-    Image.merge("RGB", (across, across.rotate(90).resize((320, 180)), Image.new("L", (320, 180), 90))).save(path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +78,8 @@ def test_a_stopped_player_is_found_frozen(kiosk: SeenKiosk, film: Path) -> None:
     assert kiosk.agent.records("player.restarting")[1:] == [], "it went on by itself"
 
 
-def test_a_slide_stands_still_and_is_well(kiosk: SeenKiosk, slide: Path) -> None:
-    kiosk.start("--image-display-duration=inf", slide, kind="presentation", **LOOKING)
+def test_a_slide_stands_still_and_is_well(kiosk: SeenKiosk, picture: Path) -> None:
+    kiosk.start("--image-display-duration=inf", picture, kind="presentation", **LOOKING)
     kiosk.shows("OK", "ok")
     seen = {kiosk.agent.status()["screen"]["analyzed_at"]}
     wait_for(lambda: len(seen.add(kiosk.agent.status()["screen"]["analyzed_at"]) or seen) > 5, "it was looked at")  # type: ignore[func-returns-value]
@@ -178,13 +160,13 @@ def test_without_a_helper_people_are_told_what_to_do(kiosk: SeenKiosk, film: Pat
     assert "systemctl enable --now infoscreen-capture@USER" in done.stderr
 
 
-def test_a_picture_that_is_known_to_be_wrong(kiosk: SeenKiosk, slide: Path) -> None:
+def test_a_picture_that_is_known_to_be_wrong(kiosk: SeenKiosk, picture: Path) -> None:
     """As a desktop is: remembered once, and from then on a fault, though it stands as still as any slide."""
-    kiosk.start("--image-display-duration=inf", slide, kind="presentation", **LOOKING)
+    kiosk.start("--image-display-duration=inf", picture, kind="presentation", **LOOKING)
     kiosk.shows("OK", "ok")
     said = tomllib.loads(kiosk.call("screen", "--remember", "desktop"))
     kiosk.close()
-    kiosk.start("--image-display-duration=inf", slide, kind="presentation", **LOOKING, known=said["screen"]["known"])
+    kiosk.start("--image-display-duration=inf", picture, kind="presentation", **LOOKING, known=said["screen"]["known"])
     (found,) = kiosk.agent.said("screen.frozen")
     assert found["context"]["reason"] == "desktop"
 

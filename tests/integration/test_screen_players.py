@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from parts.capture import Capture
-from parts.screens import PYTHON, X11, copy_code, make_film
+from parts.screens import PYTHON, X11, make_film
 from parts.wait import free_port, wait_for
 
 PAGES = {
@@ -36,11 +36,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
-
-
-@pytest.fixture(scope="module")
-def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_code(tmp_path_factory.mktemp("code"))
 
 
 @pytest.fixture(scope="module")

@@ -11,27 +11,8 @@ import pytest
 from PIL import Image, ImageChops
 
 from parts.capture import ENTRY, Capture, wait_gone
-from parts.screens import NO_MONITOR, PYTHON, Screen, Wayland, ask_mpv, copy_code, make_film
+from parts.screens import NO_MONITOR, PYTHON, Screen, Wayland, ask_mpv
 from parts.wait import wait_for
-
-
-@pytest.fixture(scope="module")
-def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_code(tmp_path_factory.mktemp("code"), "numpy", "numpy.libs", "imagehash")
-
-
-@pytest.fixture(scope="module")
-def film(code: Path) -> Path:
-    return make_film(code / "film.mkv")
-
-
-@pytest.fixture(scope="module")
-def picture(code: Path) -> Path:
-    """Of which every pixel is another one."""
-    path = code / "picture.png"
-    across = Image.linear_gradient("L").resize((320, 180))
-    Image.merge("RGB", (across, across.rotate(90).resize((320, 180)), Image.new("L", (320, 180), 90))).save(path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import signal
 import socket
 from pathlib import Path
@@ -75,6 +76,10 @@ class Capture:
         self.number += 1
         self.say({"op": "look", "id": self.number, "interval_s": 0.2, **asked})
         return self.number
+
+    def has_answered(self) -> bool:
+        assert self.agent is not None
+        return bool(self.received) or bool(select.select([self.agent], [], [], 0)[0])
 
     def answer(self) -> tuple[dict[str, Any], list[bytes]]:
         """The next answer and its pictures."""
