@@ -12,13 +12,14 @@ from typing import Any
 from PIL import Image
 
 from infoscreen_device.core.picture import Blind, Blindness, Burst, Region
+from infoscreen_device.looks import Picture
 from infoscreen_device.screen import measure, outputs
 from infoscreen_device.screen.backends import Settings, open_camera
 from infoscreen_device.screen.camera import BlindError
 from infoscreen_device.screen.measure import Frame, upright
 from infoscreen_device.screen.witness import Observer
 
-PICTURES = ("jpeg", "png", "thumbnail", "explain")
+PICTURES = tuple(Picture)
 MAX_FRAMES, MAX_INTERVAL_S, MAX_DEADLINE_S = 30, 10.0, 120.0
 MAX_IGNORED = 64
 MAX_PICTURES = 2
