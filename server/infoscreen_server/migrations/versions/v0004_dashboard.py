@@ -1,0 +1,14 @@
+"""The dashboard: names and tags of clients, sign-in sessions, keys."""
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass

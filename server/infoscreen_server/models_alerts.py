@@ -1,0 +1,1 @@
+"""The tables of alerts: rules, channels, what fires, messages to deliver. See models for the rest."""
