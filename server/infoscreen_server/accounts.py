@@ -21,7 +21,7 @@ from sqlalchemy import Engine, Row, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from infoscreen_server.db import writing
-from infoscreen_server.models import Role, Token, TokenRole, User
+from infoscreen_server.models import Role, Scope, Token, TokenRole, User
 from infoscreen_shared.topics import is_uuid
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class Caller:
     name: str
     role: TokenRole
     client_uuid: str | None = None
+    scope: Scope = Scope.ALL
 
 
 def allowed(access: Access, caller: Caller, client_uuid: str | None) -> bool:
@@ -113,15 +114,22 @@ def add_user(engine: Engine, name: str, password: str, role: Role, now: datetime
         raise AccountError(f"name: there is a user {name} already") from None
 
 
-def sign_in(engine: Engine, name: str, password: str) -> Caller | None:
+@dataclass(frozen=True, slots=True)
+class Account:
+    id: int
+    name: str
+    role: Role
+
+
+def sign_in(engine: Engine, name: str, password: str) -> Account | None:
     """The user, if there is one of this name who is not disabled, and the password is right."""
     with engine.connect() as connection:
         row = connection.execute(
-            select(User.name, User.password_hash, User.role, User.disabled).filter_by(name=name)
+            select(User.id, User.name, User.password_hash, User.role, User.disabled).filter_by(name=name)
         ).first()
     if not password_fits(row.password_hash if row else None, password) or row is None or row.disabled:
         return None
-    return Caller(row.name, TokenRole(row.role))
+    return Account(row.id, row.name, Role(row.role))
 
 
 def _checked_name(name: str) -> str:
@@ -184,7 +192,7 @@ def caller_of(engine: Engine, text: str, now: datetime) -> Caller | None:
         return None
     if row.last_used is None or now - row.last_used >= LAST_USED_EVERY:
         _note_use(engine, row.id, now)
-    return Caller(row.name, TokenRole(row.role), row.client_uuid)
+    return Caller(row.name, TokenRole(row.role), row.client_uuid, Scope(row.scope))
 
 
 def _note_use(engine: Engine, token_id: int, now: datetime) -> None:

@@ -1,34 +1,31 @@
-"""The web application: puts the routes together, lets in whom each route asks for, and words every error.
+"""The web application: puts the routes together and lets in whom each route asks for.
 
-A factory, so that every worker and every test has its own. What the routes answer is in api.py.
+A factory, so that every worker and every test has its own. What the API answers is in api.py, the dashboard in pages/,
+how errors are worded in errors.py.
 """
 
-import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 
-from flask import Response, current_app, g, jsonify, request
+from flask import current_app, g, request, session
 from flask_openapi3.models.info import Info
 from flask_openapi3.models.security_scheme import SecurityScheme
 from flask_openapi3.openapi import OpenAPI
-from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
-from werkzeug.exceptions import HTTPException
+from flask_wtf.csrf import CSRFProtect
 
-from infoscreen_server.accounts import Access, allowed, caller_of
+from infoscreen_server import errors, pages, web_security
+from infoscreen_server.accounts import Access, Caller, allowed, caller_of
 from infoscreen_server.api import api
 from infoscreen_server.api_screenshots import screenshots
 from infoscreen_server.config import ServerConfig
-from infoscreen_server.context import Parts, Refusal, parts
+from infoscreen_server.context import Parts, Refusal, is_page, parts
 from infoscreen_server.db import make_engine
 from infoscreen_server.forms import Problem
+from infoscreen_server.i18n import LANGUAGES, speak
+from infoscreen_server.models import Scope
+from infoscreen_server.sessions import LONGEST, SESSION, Cookies, Signed, signed_in
 from infoscreen_shared.messages import MAX_PAYLOAD_BYTES
-
-log = logging.getLogger(__name__)
-
-MAX_UNKNOWN_NAME = 32
-"""Characters of an unknown parameter's name that an error repeats."""
 
 
 def access_of(app: OpenAPI, endpoint: str) -> Access | None:
@@ -48,104 +45,83 @@ def create_app(config: ServerConfig, now: Callable[[], datetime] = _utc_now) -> 
         security_schemes={"token": SecurityScheme(type="http", scheme="bearer")},
         validation_error_status=400,
         validation_error_model=Problem,
-        validation_error_callback=_wrong_parameter,
+        validation_error_callback=errors.wrong_parameter,
         doc_ui=False,
         static_folder=None,
     )
-    app.config["MAX_CONTENT_LENGTH"] = MAX_PAYLOAD_BYTES
+    app.config.update(
+        MAX_CONTENT_LENGTH=MAX_PAYLOAD_BYTES,
+        SESSION_COOKIE_NAME="infoscreen",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        PERMANENT_SESSION_LIFETIME=LONGEST,
+        # A form may stay open as long as the session lasts; the token is bound to that.
+        WTF_CSRF_TIME_LIMIT=None,
+    )
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask types the interface, not its default provider
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
-    app.extensions["infoscreen"] = Parts(config, make_engine(config.database_url, hide_parameters=True), now)
+    engine = make_engine(config.database_url, hide_parameters=True)
+    app.extensions["infoscreen"] = Parts(config, engine, now)
+    app.session_interface = Cookies(engine)
+    web_security.install(app)
+    errors.install(app)
+    app.before_request(_choose_language)
     app.before_request(_let_in)
-    app.after_request(_headers)
-    app.register_error_handler(Refusal, _refused)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(OperationalError, _database_error)
-    app.register_error_handler(Exception, _fault)
-    app.register_api(api)
-    app.register_api(screenshots)
+    csrf = CSRFProtect(app)
+    pages.install(app)
+    for blueprint in (api, screenshots):
+        # A session may only read there, and a token is nothing that a browser sends by itself.
+        csrf.exempt(blueprint)
+        app.register_api(blueprint)
     return app
 
 
 def _let_in() -> None:
+    """Find out who asks, by token or session, and whether the route is for them."""
+    g.signed = None
+    if request.endpoint == "static":
+        return
     if request.endpoint is None:
-        return  # Flask answers 404 or 405 next.
+        # Flask answers 404 or 405 next, on a page with the usual menu.
+        g.signed = _session() if is_page() else None
+        return
     app = current_app
     assert isinstance(app, OpenAPI)
     rule = access_of(app, request.endpoint)
     if rule is Access.PUBLIC:
+        if is_page():
+            g.signed = _session()
         return
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    caller = caller_of(parts().engine, token.strip(), parts().now()) if scheme.lower() == "bearer" else None
+    caller = _caller()
     if caller is None:
         raise Refusal(HTTPStatus.UNAUTHORIZED, "a valid bearer token is needed")
     uuid = str((request.view_args or {}).get("uuid", "")).lower()
-    if rule is None or not allowed(rule, caller, uuid or None):
+    if rule is None or not allowed(rule, caller, uuid or None) or not _in_scope(caller):
         raise Refusal(HTTPStatus.FORBIDDEN, "this token may not do that")
     g.caller = caller
 
 
-def _headers(response: Response) -> Response:
-    response.headers.setdefault("Cache-Control", "no-store")
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    if response.status_code == HTTPStatus.UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
+def _caller() -> Caller | None:
+    """Pages go by session only; programs by token, or by session where they only read."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme and not is_page():
+        return caller_of(parts().engine, token.strip(), parts().now()) if scheme.lower() == "bearer" else None
+    if is_page() or request.method in ("GET", "HEAD"):
+        g.signed = _session()
+    return g.signed.caller if g.signed else None
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------
+def _session() -> Signed | None:
+    token = session.get(SESSION)
+    return signed_in(parts().engine, token, parts().now()) if isinstance(token, str) else None
 
 
-def _problem(status: int, text: str) -> Response:
-    response = jsonify(error=text)
-    response.status_code = status
-    return response
+def _in_scope(caller: Caller) -> bool:
+    if caller.scope is Scope.METRICS:
+        return request.path == "/metrics"
+    return caller.scope is Scope.ALL or request.method in ("GET", "HEAD")
 
 
-def _refused(error: Refusal) -> Response:
-    return _problem(error.status, error.text)
-
-
-def _wrong_parameter(error: ValidationError) -> Response:
-    """The first thing wrong, under the parameter's name; pydantic's own answer would repeat the input."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    name = str(first["loc"][0]) if first["loc"] else "query"
-    if first["type"] == "extra_forbidden":
-        return _problem(400, f"{name}: unknown parameter" if _is_plain(name) else "query: unknown parameter")
-    what = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    return _problem(400, f"{name}: {what}")
-
-
-def _is_plain(name: str) -> bool:
-    return name.isidentifier() and name.isascii() and len(name) <= MAX_UNKNOWN_NAME
-
-
-_TEXTS = {
-    HTTPStatus.BAD_REQUEST: "the request cannot be read",
-    HTTPStatus.NOT_FOUND: "there is nothing at this address",
-    HTTPStatus.METHOD_NOT_ALLOWED: "this address does not take this method",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"body: larger than {MAX_PAYLOAD_BYTES} bytes",
-}
-
-
-def _http_error(error: HTTPException) -> Response:
-    if error.response is not None:
-        # flask-openapi3 hands over what `_wrong_parameter` made in this way.
-        assert isinstance(error.response, Response)
-        return error.response
-    code = error.code or 500
-    response = _problem(code, _TEXTS.get(HTTPStatus(code), HTTPStatus(code).phrase.lower()))
-    for name, value in error.get_headers():
-        if name in ("Allow", "Retry-After"):
-            response.headers[name] = value
-    return response
-
-
-def _database_error(error: OperationalError) -> Response:
-    log.error("database: %s", str(error.orig).partition("\n")[0])
-    return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer")
-
-
-def _fault(error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url_rule, exc_info=error)
-    return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
+def _choose_language() -> None:
+    chosen = request.cookies.get("language") or request.accept_languages.best_match(list(LANGUAGES))
+    speak(chosen or parts().config.language)

@@ -30,6 +30,7 @@ DATABASES = {
     "postgres": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
+LANGUAGES = ("en", "de")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -72,6 +73,10 @@ class ServerConfig:
     periodic_screenshots_kept: int = 12
     """The newest of each client; 12 are the last hour of a kiosk that sends one every 5 minutes."""
     incident_screenshots_kept: int = 200
+    public_url: str | None = None
+    """What people type to reach the dashboard: links in messages begin with it."""
+    language: str = "en"
+    """Of messages, and of pages for a browser that asks for no language that there is."""
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> ServerConfig:
@@ -251,6 +256,25 @@ def _flag(value: Any) -> bool:
     raise _SettingError("expected true or false")
 
 
+def _address(value: Any) -> str:
+    text = _text(value).rstrip("/")
+    try:
+        url = urlsplit(text)
+        plain = url.scheme in ("http", "https") and url.hostname and not (url.username or url.query or url.fragment)
+        _ = url.port
+    except ValueError:
+        plain = False
+    if not plain:
+        raise _SettingError("expected an address as people type it, https://screens.example.org")
+    return text
+
+
+def _language(value: Any) -> str:
+    if value not in LANGUAGES:
+        raise _SettingError(f"expected one of {', '.join(LANGUAGES)}")
+    return str(value)
+
+
 def _between(low: int, high: int) -> Callable[[Any], int]:
     def convert(value: Any) -> int:
         try:
@@ -282,6 +306,8 @@ _SERVER: dict[str, Callable[[Any], Any]] = {
     "debug_mode": _flag,
     "log_retention_days": _between(1, 3650),
     "auto_register": _flag,
+    "public_url": _address,
+    "language": _language,
     "heartbeat_seconds": _between(1, 3600),
     "periodic_screenshots_kept": _between(0, 1000),
     "incident_screenshots_kept": _between(0, 1000),

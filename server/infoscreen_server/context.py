@@ -6,11 +6,15 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from flask import current_app, g
+from flask import current_app, g, request
 from sqlalchemy import Engine
 
 from infoscreen_server.accounts import Access, Caller
 from infoscreen_server.config import ServerConfig
+from infoscreen_server.sessions import Signed
+
+PROGRAMS = ("/api/", "/healthz", "/metrics")
+"""Beginnings of the paths that answer programs."""
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -52,6 +56,17 @@ def caller() -> Caller:
     """Who is asking, on a route that is not public."""
     found: Caller = g.caller
     return found
+
+
+def signed() -> Signed | None:
+    """The session behind this request, public routes included."""
+    found: Signed | None = g.get("signed")
+    return found
+
+
+def is_page() -> bool:
+    """Whether this request is a person's, for a page; the others are programs', and are answered in JSON."""
+    return not request.path.startswith(PROGRAMS)
 
 
 def no_client() -> Refusal:

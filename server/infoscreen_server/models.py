@@ -92,6 +92,16 @@ class TokenRole(StrEnum):
     DEVICE = "device"
 
 
+class Scope(StrEnum):
+    """What a token is good for, within its role."""
+
+    ALL = "all"
+    READ = "read"
+    """GET only."""
+    METRICS = "metrics"
+    """/metrics only."""
+
+
 def _enum(kind: type[StrEnum], name: str, *, checked: bool = True) -> Enum:
     return Enum(
         kind,
@@ -155,6 +165,17 @@ class Client(Base):
     """System facts of the newest health message, a JSON object as text."""
     state_at: Mapped[datetime | None]
     """Device time, clamped, of the newest state applied; an older one never overwrites it. None after a hello."""
+    name: Mapped[str | None] = mapped_column(String(100))
+    """Given by people, as `location` and the tags are; the kiosk knows nothing of them."""
+    location: Mapped[str | None] = mapped_column(String(100))
+    """The site: alerts are gathered by it."""
+
+
+class ClientTag(Base):
+    __tablename__ = "client_tags"
+
+    client_uuid: Mapped[str] = mapped_column(ForeignKey("clients.uuid", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(50), primary_key=True, index=True)
 
 
 class ClientLog(Base):
@@ -337,3 +358,51 @@ class Token(Base):
     expires_at: Mapped[datetime | None]
     last_used: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    scope: Mapped[Scope] = mapped_column(_enum(Scope, "scope", checked=False), default=Scope.ALL)
+
+
+class SignIn(Base):
+    """A session of someone who signed in. The cookie has the token, the table its SHA-256."""
+
+    __tablename__ = "sign_ins"
+
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime]
+    last_used: Mapped[datetime]
+    browser: Mapped[str] = mapped_column(String(200))
+    """What it calls itself, for the list of one's own sessions."""
+
+
+class SignInFailure(Base):
+    """A sign-in that was refused; `who` is what it counts against, see throttle."""
+
+    __tablename__ = "sign_in_failures"
+    __table_args__ = (Index(None, "who", "at"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    who: Mapped[str] = mapped_column(String(64))
+    at: Mapped[datetime] = mapped_column(index=True)
+
+
+class SetUpLink(Base):
+    """A link that lets its holder choose a password once: the first user's, or that of one who forgot it."""
+
+    __tablename__ = "set_up_links"
+
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("users.id", ondelete="CASCADE"))
+    """None: the holder chooses a name as well and becomes a new user with `role`."""
+    role: Mapped[Role | None] = mapped_column(_enum(Role, "role", checked=False))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class AppKey(Base):
+    """One row: what signs cookies, the same for all web processes."""
+
+    __tablename__ = "app_key"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    secret: Mapped[str]

@@ -1,1 +1,1 @@
-"""The tables of what was: states, incidents, issues, facts. Written at ingest and by housekeeping; see models for the rest."""
+"""The tables of what was: states, incidents, issues, facts. Written at ingest and by housekeeping."""

@@ -312,8 +312,8 @@ def test_a_fault_of_ours_is_told_to_the_log_alone(api: Api, caplog: pytest.LogCa
     def broken() -> str:
         raise RuntimeError("the secret is 42")
 
-    api.app.add_url_rule("/broken", "broken", broken)
-    answer: Any = api.client.get("/broken")
+    api.app.add_url_rule("/api/broken", "broken", broken)
+    answer: Any = api.client.get("/api/broken")
     assert (answer.status_code, answer.json) == (500, {"error": "internal error"})
     assert "the secret is 42" in caplog.text
 
@@ -339,7 +339,7 @@ def test_the_document_describes_every_route(api: Api) -> None:
 
 
 def test_answers_are_not_kept_or_guessed_at(api: Api) -> None:
-    for answer in (api.get(LOGS), api.get("/nowhere"), api.client.get("/api/clients")):
+    for answer in (api.get(LOGS), api.get("/api/nowhere"), api.client.get("/api/clients")):
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.content_type == "application/json"

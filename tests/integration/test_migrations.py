@@ -126,8 +126,9 @@ def test_down_one_and_up_again_keeps_the_fleet(database_url: str) -> None:
 
 
 def test_pictures_are_added_to_a_fleet_and_taken_away_again(database_url: str) -> None:
-    db.upgrade(database_url, "0002")
+    db.upgrade(database_url)
     fill(database_url)
+    db.downgrade(database_url, "0002")
     db.upgrade(database_url)
     engine = db.make_engine(database_url)
     with db.writing(engine) as connection, Session(connection) as session:

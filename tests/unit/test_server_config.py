@@ -37,6 +37,8 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         heartbeat_seconds = 60
         periodic_screenshots_kept = 0
         incident_screenshots_kept = 5
+        public_url = "https://screens.example.org/"
+        language = "de"
         [mqtt]
         host = "broker"
         port = 8883
@@ -59,6 +61,8 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         60,
         0,
         5,
+        "https://screens.example.org",
+        "de",
     )
 
 

@@ -1,0 +1,136 @@
+"""How values are worded on pages: states, durations, sizes, roles. The templates' filters; pure but for the language."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from infoscreen_server.accounts import Access, Caller, allowed
+from infoscreen_server.i18n import gettext, lazy, ngettext
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+_STATES = {
+    "running": lazy("Running"),
+    "crashed": lazy("Crashed"),
+    "starting": lazy("Starting"),
+    "stopped": lazy("Stopped"),
+    "unknown": lazy("Unknown"),
+    "OK": lazy("OK"),
+    "BLACK": lazy("Black"),
+    "FROZEN": lazy("Frozen"),
+    "UNKNOWN": lazy("Unknown"),
+    "online": lazy("Online"),
+    "offline": lazy("Offline"),
+    "never": lazy("Never seen"),
+    "ERROR": lazy("Error"),
+    "WARN": lazy("Warning"),
+    "INFO": lazy("Info"),
+    "DEBUG": lazy("Debug"),
+    "user": lazy("User"),
+    "admin": lazy("Administrator"),
+    "superadmin": lazy("Super administrator"),
+    "device": lazy("Kiosk"),
+    "auto": lazy("As the system"),
+    "light": lazy("Light"),
+    "dark": lazy("Dark"),
+}
+_KINDS = {
+    "running": "good",
+    "OK": "good",
+    "online": "good",
+    "crashed": "bad",
+    "BLACK": "bad",
+    "FROZEN": "bad",
+    "ERROR": "bad",
+    "offline": "off",
+    "stopped": "warn",
+    "starting": "warn",
+    "WARN": "warn",
+    "INFO": "info",
+}
+
+
+def may(caller: Caller, rule: Access | str) -> bool:
+    return allowed(Access(rule), caller, None)
+
+
+def word(value: object) -> str:
+    """A state, level or role in the reader's language; what is not one of ours stays as it is."""
+    text = "unknown" if value is None else str(value)
+    return gettext(_STATES[text]) if text in _STATES else text
+
+
+def kind(value: object) -> str:
+    """How a state is drawn: good, warn, bad, off, info or none."""
+    return _KINDS.get(str(value), "none")
+
+
+def duration(seconds: float | None) -> str:
+    """The two largest units: 45 s, 3 min 5 s, 2 h 10 min, 4 d 3 h."""
+    if seconds is None:
+        return "–"
+    total = max(0, round(seconds))
+    if total < MINUTE:
+        return gettext("%(s)d s", s=total)
+    if total < HOUR:
+        return gettext("%(m)d min %(s)d s", m=total // MINUTE, s=total % MINUTE)
+    if total < DAY:
+        return gettext("%(h)d h %(m)d min", h=total // HOUR, m=total % HOUR // MINUTE)
+    return gettext("%(d)d d %(h)d h", d=total // DAY, h=total % DAY // HOUR)
+
+
+def ago(when: datetime, now: datetime) -> str:
+    seconds = (now - when).total_seconds()
+    if seconds < MINUTE:
+        return gettext("just now")
+    if seconds < HOUR:
+        return ngettext("%(n)d minute ago", "%(n)d minutes ago", int(seconds // MINUTE))
+    if seconds < DAY:
+        return ngettext("%(n)d hour ago", "%(n)d hours ago", int(seconds // HOUR))
+    return ngettext("%(n)d day ago", "%(n)d days ago", int(seconds // DAY))
+
+
+def size(number: float | None) -> str:
+    """Bytes in binary units: 512 B, 1.4 MiB."""
+    if number is None:
+        return "–"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024 or unit == "GiB":
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
+        number /= 1024
+    raise AssertionError
+
+
+def percent(share: float | None) -> str:
+    """A share of one, cut and not rounded: what was not always up is never 100 %."""
+    return "–" if share is None else f"{int(share * 10_000) / 100:.2f} %"
+
+
+def moment(value: datetime | str | None) -> datetime | None:
+    """The API's dicts have times as text."""
+    return datetime.fromisoformat(value).astimezone(UTC) if isinstance(value, str) else value
+
+
+def utc(value: datetime | str) -> str:
+    when = moment(value)
+    assert when is not None
+    return when.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def iso(value: datetime | str) -> str:
+    when = moment(value)
+    assert when is not None
+    return when.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "word": word,
+    "kind": kind,
+    "duration": duration,
+    "ago": ago,
+    "size": size,
+    "percent": percent,
+    "moment": moment,
+    "utc": utc,
+    "iso": iso,
+}

@@ -1,0 +1,101 @@
+// What every page gains from JavaScript: times in the viewer's zone, copy buttons, questions before what cannot be undone,
+// the search key. Nothing here is needed to read or to use a page.
+
+const language = document.documentElement.lang || "en";
+const full = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
+const relative = new Intl.RelativeTimeFormat(language, { numeric: "always", style: "short" });
+const STEPS = [[60, "second", 1], [3600, "minute", 60], [86400, "hour", 3600], [Infinity, "day", 86400]];
+
+function since(seconds) {
+  const [, unit, length] = STEPS.find(([limit]) => Math.abs(seconds) < limit);
+  return relative.format(-Math.floor(seconds / length), unit);
+}
+
+// Put all <time> below `root` into the viewer's zone; UTC stays in the title, which the server wrote.
+export function localTimes(root = document) {
+  const now = Date.now();
+  for (const element of root.querySelectorAll("time[datetime]")) {
+    const when = new Date(element.dateTime);
+    if (Number.isNaN(when.getTime())) continue;
+    if (element.classList.contains("ago")) {
+      element.dataset.utc ??= element.title;
+      element.title = `${full.format(when)} · ${element.dataset.utc}`;
+      element.textContent = since((now - when) / 1000);
+    } else if (!element.dataset.local) {
+      element.dataset.local = "1";
+      element.textContent = full.format(when);
+    }
+  }
+}
+
+// Of a <time> that a script makes itself.
+export function timeElement(iso) {
+  const element = document.createElement("time");
+  element.dateTime = iso;
+  element.title = iso.replace("T", " ").replace(/(\.\d+)?Z$/, " UTC");
+  element.textContent = full.format(new Date(iso));
+  element.dataset.local = "1";
+  return element;
+}
+
+// Fetch this page again and put in its place the element with the same id, keeping focus and what is open.
+export async function refresh(element) {
+  const answer = await fetch(location.href, { headers: { "X-Refresh": "1" }, credentials: "same-origin" });
+  if (!answer.ok || answer.redirected) throw new Error(`${answer.status}`);
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(element.id);
+  if (!fresh) return;
+  const open = [...element.querySelectorAll("details[open][id]")].map((each) => each.id);
+  const focused = element.contains(document.activeElement) ? document.activeElement.id : "";
+  if (element.contains(document.activeElement) && !focused) return; // someone is at work there
+  element.replaceWith(fresh);
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  localTimes(fresh);
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  event.preventDefault();
+  const text = button.dataset.copy.startsWith("/") ? location.origin + button.dataset.copy : button.dataset.copy;
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Without HTTPS browsers give no clipboard: selected, it can be copied by hand.
+    window.prompt("", text);
+    return;
+  }
+  const before = button.textContent;
+  button.textContent = document.body.dataset.copied;
+  setTimeout(() => (button.textContent = before), 1500);
+});
+
+document.addEventListener("submit", (event) => {
+  const question = event.submitter?.dataset.confirm ?? event.target.dataset.confirm;
+  if (question && !window.confirm(question)) event.preventDefault();
+});
+
+// A filter that is chosen from a list needs no button press.
+document.addEventListener("change", (event) => {
+  if (event.target.matches("form[data-auto] select, form[data-auto] input[type=checkbox]")) event.target.form.requestSubmit();
+});
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, textarea, select, [contenteditable]");
+  if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    const search = document.querySelector("input[type=search]");
+    if (search) {
+      event.preventDefault();
+      search.focus();
+    }
+  }
+  if (event.key === "Escape") for (const menu of document.querySelectorAll("details.menu[open]")) menu.removeAttribute("open");
+});
+
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.removeAttribute("open");
+});
+
+for (const element of document.querySelectorAll("[data-copy][hidden]")) element.hidden = false;
+localTimes();
+setInterval(() => localTimes(), 10_000);
