@@ -18,6 +18,7 @@ KIOSK = ["python3-paho-mqtt", "python3-psutil", "python3-systemd", "sqlite-utils
 SERVER = [
     *["python3-flask", "python3-flask-openapi3", "python3-sqlalchemy", "python3-alembic", "python3-pydantic"],
     *["python3-argon2", "python3-gevent", "python3-paho-mqtt", "gunicorn", "mosquitto", "curl"],
+    *["python3-flaskext.wtf", "python3-babel", "apprise", "python3-prometheus-client"],
 ]
 DESKTOP = ["labwc", "greetd", "grim", "wlopm", "lightdm", "openbox", "xvfb", "mpv"]
 PACKAGES = {
