@@ -6,13 +6,16 @@ Knows SQLite and PostgreSQL by their differences and nothing of what is kept in 
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
+
+T = TypeVar("T")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 30
@@ -53,8 +56,11 @@ def _sqlite(url: URL, options: dict[str, Any]) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def create_private(_dialect: object, _record: object, _args: object, _kwargs: object) -> None:
-        # The file holds password hashes: not for everyone. SQLite gives its side files the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o640))
+        # The file holds password hashes: not for everyone. SQLite gives its side files the same mode. One that is there
+        # is not even opened: closing it would drop the locks of all connections that this process has (POSIX), and the
+        # next process to leave would take away the log that they go on using.
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640))
 
     @event.listens_for(engine, "connect")
     def set_up(connection: sqlite3.Connection, _record: object) -> None:
@@ -91,6 +97,19 @@ def writing(engine: Engine) -> Iterator[Connection]:
         connection.execution_options(writing=True)
         with connection.begin():
             yield connection
+
+
+def insert_or(connection: Connection, table: type[Any]) -> Any:
+    """An INSERT that knows ON CONFLICT."""
+    return sqlite.insert(table) if is_sqlite(connection) else postgresql.insert(table)
+
+
+_PORTION = 5_000
+"""Values in one IN list; far below what either database takes."""
+
+
+def portions(values: list[T]) -> Iterator[list[T]]:
+    return (values[start : start + _PORTION] for start in range(0, len(values), _PORTION))
 
 
 def is_sqlite(bind: Engine | Connection) -> bool:
