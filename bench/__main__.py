@@ -1,4 +1,4 @@
-"""`./run bench [NAME …]`: without names all of them, about half an hour."""
+"""`./run bench [NAME …]`: without names all of them, about an hour."""
 
 import argparse
 import platform
@@ -6,11 +6,12 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
 
-from bench import ROOT, backlog, disk, frozen, kills, rest, restart, screen
+from bench import ROOT, backlog, disk, frozen, kills, rest, restart, screen, server
 from bench.table import Row, render
 
 MEASUREMENTS = {
@@ -21,6 +22,7 @@ MEASUREMENTS = {
     "rest": rest.run,
     "screen": screen.run,
     "frozen": frozen.run,
+    "server": server.run,
 }
 
 
@@ -28,10 +30,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./run bench", description=__doc__)
     parser.add_argument("name", nargs="*", help=f"{', '.join(MEASUREMENTS)}; by default all")
     parser.add_argument("--quick", action="store_true", help="a tenth of the repetitions: to see that it works")
+    parser.add_argument("--rows", type=int, action="append", help="server: another size of the log; may be repeated")
+    parser.add_argument("--database", choices=server.KINDS, action="append", help="server: only with this one")
     options = parser.parse_args()
     unknown = set(options.name) - set(MEASUREMENTS)
     if unknown:
         parser.error(f"no measurement is called {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
+    measurements = MEASUREMENTS | {
+        "server": partial(server.run, sizes=options.rows or server.SIZES, kinds=options.database or server.KINDS)
+    }
     rows: list[Row] = []
     # In the checkout, not in /tmp: that may be memory, and what a disk costs is to be measured.
     base = ROOT / ".cache/bench"
@@ -42,7 +49,7 @@ def main() -> int:
         folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base))
         folder.chmod(0o755)
         try:
-            rows += MEASUREMENTS[name](folder, options.quick)
+            rows += measurements[name](folder, options.quick)
         except Exception:
             # What was measured until then took long enough.
             print(render(rows))
@@ -52,7 +59,7 @@ def main() -> int:
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     print(render(rows))
     machine = f"{psutil.cpu_count()} cores, {psutil.virtual_memory().total >> 30} GiB, Linux {platform.release()}"
-    command = " ".join(["./run bench", *options.name, *["--quick"] * options.quick])
+    command = " ".join(["./run bench", *sys.argv[1:]])
     print(f"\n{machine}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d', time.gmtime())}: {command}")
     return 0
 

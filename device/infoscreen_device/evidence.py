@@ -5,6 +5,7 @@ journalctl that has a time limit.
 """
 
 import json
+import math
 import os
 import subprocess
 import time
@@ -87,6 +88,8 @@ class Deaths:
             case.exit = case.exit or _unit_exit(entries, case.monotonic)
             facts["journal"] = [str(entry.get("MESSAGE", ""))[:LINE_CHARS] for entry in entries]
         code, number = case.exit or (None, None)
+        # Rounded up: the record must not seem to tell of a death that came after what was done about it.
+        facts["after_s"] = math.ceil((time.monotonic() - case.monotonic) * 1000) / 1000
         return death_draft(case.report, Death(case.report.key, code, number), facts)
 
 

@@ -1,4 +1,4 @@
-"""Who may do what: users and their passwords, tokens, roles.
+"""Who may do what: passwords, tokens, roles. Changes of users are for users, slowing guesses down for throttle.
 
 Keeps no secret: of a password the argon2 hash, of a token the SHA-256 of its random part (256 bits need no slow hash).
 Which route asks for what is for the API, and so is the answer to someone who may not.
@@ -9,25 +9,34 @@ import hmac
 import logging
 import re
 import secrets
+import sys
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHash, VerificationError
-from sqlalchemy import Engine, Row, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Row, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from infoscreen_server.db import writing
+from infoscreen_server.i18n import lazy
 from infoscreen_server.models import Role, Scope, Token, TokenRole, User
 from infoscreen_shared.topics import is_uuid
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 MIN_PASSWORD, MAX_PASSWORD = 10, 1024
 """Characters. The upper bound keeps a sign-in from costing more than one hash should."""
+HASHES_AT_ONCE = 2
+"""In one process: each takes 19 MiB and a core for some 50 ms."""
+HASH_WAIT_S = 5.0
 LAST_USED_EVERY = timedelta(minutes=1)
 """How often a token's last use is written at most; a write at every request would queue behind ingest."""
 
@@ -54,7 +63,20 @@ _ENOUGH = {
 
 
 class AccountError(ValueError):
-    """A user or token cannot be made; the text says why and is fit to be shown."""
+    """A user or token cannot be made or changed; the text says why and is fit to be shown.
+
+    `field` is what is wrong, `text` with `values` how, for gettext.
+    """
+
+    def __init__(self, field: str, text: str, **values: object) -> None:
+        super().__init__(f"{field}: {text % values if values else text}")
+        self.field = field
+        self.text = text
+        self.values = values
+
+
+class Busy(Exception):  # noqa: N818  # an answer to the caller, not a fault of ours
+    """More passwords are to be checked than this process does at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,30 +110,76 @@ def _nobodys_hash() -> str:
     return _hasher().hash(secrets.token_hex(16))
 
 
-def hash_password(password: str) -> str:
-    """Raises AccountError for a length out of bounds."""
+def check_password(password: str) -> None:
+    """Whether it may be one. Raises AccountError."""
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
-        raise AccountError(f"password: expected {MIN_PASSWORD} to {MAX_PASSWORD} characters")
-    return _hasher().hash(password)
+        raise AccountError(
+            "password", lazy("expected %(low)s to %(high)s characters"), low=MIN_PASSWORD, high=MAX_PASSWORD
+        )
+
+
+def hash_password(password: str) -> str:
+    """Raises AccountError for a length out of bounds, and Busy."""
+    check_password(password)
+    return _one_of_few(lambda: _hasher().hash(password))
+
+
+def no_password() -> str:
+    """A hash that no password fits, and that takes as long to try as any."""
+    return hash_password(secrets.token_hex(32))
 
 
 def password_fits(password_hash: str | None, password: str) -> bool:
-    """Takes as long for a user that does not exist (None) as for a wrong password."""
+    """Takes as long for a user that does not exist (None) as for a wrong password. Raises Busy."""
     try:
-        _hasher().verify(password_hash or _nobodys_hash(), password[: MAX_PASSWORD + 1])
+        _one_of_few(lambda: _hasher().verify(password_hash or _nobodys_hash(), password[: MAX_PASSWORD + 1]))
     except (VerificationError, InvalidHash):
         return False
     return password_hash is not None
 
 
+_gate = threading.BoundedSemaphore(HASHES_AT_ONCE)
+
+
+def _one_of_few(work: Callable[[], T]) -> T:
+    if not _gate.acquire(timeout=HASH_WAIT_S):
+        raise Busy
+    try:
+        return _beside(work)
+    finally:
+        _gate.release()
+
+
+def _beside(work: Callable[[], T]) -> T:
+    """Where threads are gevent's, in a real one: else all that this process serves would stand still meanwhile."""
+    if "gevent.monkey" not in sys.modules:
+        return work()
+    import gevent.monkey
+
+    if not gevent.monkey.is_module_patched("threading"):
+        return work()
+    found: T = gevent.get_hub().threadpool.apply(work)
+    return found
+
+
 def add_user(engine: Engine, name: str, password: str, role: Role, now: datetime) -> None:
     """Raises AccountError."""
-    values = {"name": _checked_name(name), "password_hash": hash_password(password), "role": role, "created_at": now}
+    check_name(name)
+    password_hash = hash_password(password)
+    with writing(engine) as connection:
+        insert_user(connection, name, password_hash, role, now)
+
+
+def insert_user(connection: Connection, name: str, password_hash: str, role: Role, now: datetime) -> int:
+    """Returns the id. Raises AccountError for a name that is taken; then the transaction is to be given up."""
+    values = {"name": name, "password_hash": password_hash, "role": role, "created_at": now, "disabled": False}
     try:
-        with writing(engine) as connection:
-            connection.execute(insert(User).values(disabled=False, **values))
+        row = connection.execute(insert(User).values(**values)).inserted_primary_key
     except IntegrityError:
-        raise AccountError(f"name: there is a user {name} already") from None
+        raise AccountError("name", lazy("there is a user %(name)s already"), name=name) from None
+    assert row is not None
+    number: int = row[0]
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,20 +190,22 @@ class Account:
 
 
 def sign_in(engine: Engine, name: str, password: str) -> Account | None:
-    """The user, if there is one of this name who is not disabled, and the password is right."""
-    with engine.connect() as connection:
-        row = connection.execute(
-            select(User.id, User.name, User.password_hash, User.role, User.disabled).filter_by(name=name)
-        ).first()
+    """The user, if there is one of this name who is not disabled, and the password is right. Raises Busy."""
+    columns = (User.id, User.name, User.password_hash, User.role, User.disabled)
+    row = None
+    # No user has another name; PostgreSQL would not even take a NUL in one.
+    if _NAME.fullmatch(name):
+        with engine.connect() as connection:
+            row = connection.execute(select(*columns).where(User.name == name)).first()
     if not password_fits(row.password_hash if row else None, password) or row is None or row.disabled:
         return None
     return Account(row.id, row.name, Role(row.role))
 
 
-def _checked_name(name: str) -> str:
+def check_name(name: str) -> None:
+    """Raises AccountError."""
     if not _NAME.fullmatch(name):
-        raise AccountError("name: expected 1 to 64 letters, digits, spaces or . _ @ -, a letter or digit first")
-    return name
+        raise AccountError("name", lazy("expected 1 to 64 letters, digits, spaces or . _ @ -, a letter or digit first"))
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
@@ -149,13 +219,17 @@ def add_token(
     now: datetime,
     client_uuid: str | None = None,
     expires_at: datetime | None = None,
+    scope: Scope = Scope.ALL,
+    created_by: int | None = None,
 ) -> str:
     """Make a token and return its text, which is kept nowhere. Raises AccountError."""
-    _checked_name(name)
+    check_name(name)
     if (role is TokenRole.DEVICE) != (client_uuid is not None):
-        raise AccountError("client: a device token needs the uuid of its client, and no other token has one")
+        raise AccountError("client", lazy("a device token needs the uuid of its client, and no other token has one"))
     if client_uuid is not None and not is_uuid(client_uuid):
-        raise AccountError("client: expected a uuid in lower case")
+        raise AccountError("client", lazy("expected a uuid in lower case"))
+    if role is TokenRole.DEVICE and scope is not Scope.ALL:
+        raise AccountError("scope", lazy("a device token only sends, it has no other scope than all"))
     prefix = f"{'isd' if role is TokenRole.DEVICE else 'ist'}_{secrets.token_hex(6)}"
     secret = secrets.token_urlsafe(32)
     row = {
@@ -166,10 +240,17 @@ def add_token(
         "client_uuid": client_uuid,
         "created_at": now,
         "expires_at": expires_at,
+        "scope": scope,
+        "created_by": created_by,
     }
     with writing(engine) as connection:
         connection.execute(insert(Token).values(**row))
     return f"{prefix}_{secret}"
+
+
+def prefix_of(text: str) -> str:
+    """The part of a token that may be shown."""
+    return "_".join(text.split("_")[:2])
 
 
 def _digest(secret: str) -> str:
@@ -205,12 +286,25 @@ def _note_use(engine: Engine, token_id: int, now: datetime) -> None:
         log.warning("the last use of a token could not be written")
 
 
-def revoke_token(engine: Engine, prefix: str, now: datetime) -> None:
-    """End a token at once. Raises AccountError if there is none in force with this prefix."""
+def revoke_token(engine: Engine, prefix: str, now: datetime, created_by: int | None = None) -> None:
+    """End a token at once. Raises AccountError if there is none in force with this prefix, or made by that user."""
+    # No prefix has a NUL, and PostgreSQL would not even take one.
+    statement = update(Token).where(Token.prefix == prefix.replace("\0", ""), Token.revoked_at.is_(None))
+    if created_by is not None:
+        statement = statement.where(Token.created_by == created_by)
     with writing(engine) as connection:
-        statement = update(Token).where(Token.prefix == prefix, Token.revoked_at.is_(None)).values(revoked_at=now)
-        if connection.execute(statement).rowcount == 0:
-            raise AccountError("prefix: there is no token in force with this prefix")
+        if connection.execute(statement.values(revoked_at=now)).rowcount == 0:
+            raise AccountError("prefix", lazy("there is no token in force with this prefix"))
+
+
+def token_rows(engine: Engine, created_by: int | None = None) -> list[Row[Any]]:
+    """All tokens, or those that a user made: newest first, those in force before the revoked ones."""
+    columns = [column for column in Token.__table__.columns if column.name != "secret_hash"]
+    statement = select(*columns, User.name.label("maker")).outerjoin(User, User.id == Token.created_by)
+    if created_by is not None:
+        statement = statement.where(Token.created_by == created_by)
+    with engine.connect() as connection:
+        return list(connection.execute(statement.order_by(Token.revoked_at.is_not(None), Token.id.desc())))
 
 
 def tokens(engine: Engine) -> list[tuple[str, str, str, str, str, str]]:

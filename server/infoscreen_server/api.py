@@ -11,18 +11,26 @@ from typing import Annotated, Any
 
 from flask import Response, current_app, jsonify
 from flask_openapi3.blueprint import APIBlueprint
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
-from infoscreen_server import http_door, queries
+from infoscreen_server import fleet, http_door, labels, log_search, queries
 from infoscreen_server.accounts import Access
-from infoscreen_server.context import access, no_client, parts
-from infoscreen_server.forms import TOKEN, Answer, ClientPath, Moment, PageQuery, Query, Uuid, answers
-from infoscreen_shared.messages import LogLevel, ProcessStatus, ScreenHealthStatus, ack_body
+from infoscreen_server.context import Refusal, access, no_client, parts
+from infoscreen_server.forms import TOKEN, Answer, ClientPath, FleetQuery, Moment, PageQuery, Query, Uuid, answers
+from infoscreen_shared.messages import (
+    MAX_CODE_CHARS,
+    LogLevel,
+    ProcessStatus,
+    ScreenHealthStatus,
+    ack_body,
+    timestamp_text,
+)
 
 log = logging.getLogger(__name__)
 
 MAX_CLIENTS = 1000
+MAX_CODES, MAX_TEXT = 20, 200
 
 # --- what comes in ----------------------------------------------------------------------------------------------------
 
@@ -31,14 +39,33 @@ def _level(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-class LogQuery(PageQuery):
+class LogFilter(Query):
     level: list[Annotated[LogLevel, BeforeValidator(_level)]] = Field([], description="may be repeated; default: all")
     since: Moment | None = Field(None, description="ISO 8601, UTC without a zone")
+    until: Moment | None = Field(None, description="as `since`; what is older than this")
+    code: list[Annotated[str, Field(max_length=MAX_CODE_CHARS)]] = Field(
+        [], max_length=MAX_CODES, description="may be repeated; default: all"
+    )
+    q: str = Field(
+        "", max_length=MAX_TEXT, description="text in message, code or context, without regard to case; no wildcards"
+    )
 
 
-class ClientsQuery(Query):
+class LogQuery(LogFilter, PageQuery):
+    """A page of those."""
+
+
+class ClientsQuery(FleetQuery):
     limit: int = Field(MAX_CLIENTS, ge=1, le=MAX_CLIENTS)
     after: Uuid | None = Field(None, description="`next` of the page before")
+
+
+class LabelsBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str | None = Field(None, description="null or empty: none. What is left out stays as it is")
+    location: str | None = Field(None, description="as `name`")
+    tags: list[str] | None = Field(None, description="all of them; null or empty: none")
 
 
 # --- what goes out ----------------------------------------------------------------------------------------------------
@@ -60,6 +87,9 @@ class LogPage(Answer):
     logs: list[Log]
     count: int
     next: str | None = Field(description="for `before`; null on the last page")
+    searched_to: datetime | None = Field(
+        None, description="of a search by `q` or `code` whose time was up before the page was full; go on by `next`"
+    )
 
 
 class LevelCounts(Answer):
@@ -93,6 +123,9 @@ class Client(Answer):
     outbox_oldest: datetime | None
     system: dict[str, Any]
     state_at: datetime | None
+    name: str | None = Field(description="given by people, as `location` and `tags` are")
+    location: str | None
+    tags: list[str]
 
 
 class Delivery(Answer):
@@ -140,13 +173,22 @@ api = APIBlueprint("api", __name__)
 def client_logs(path: ClientPath, query: LogQuery) -> Response:
     """Logs of one client, newest first."""
     with parts().engine.connect() as connection:
-        page = queries.logs_page(
-            connection, path.uuid, levels=query.level, limit=query.limit, since=query.since, before=query.cursor
+        page = log_search.search(
+            connection,
+            path.uuid,
+            levels=query.level,
+            codes=query.code,
+            text=query.q,
+            since=query.since,
+            until=query.until,
+            before=query.cursor,
+            limit=query.limit,
         )
         if not page.logs and not queries.client_exists(connection, path.uuid):
             raise no_client()
     following = None if page.following is None else page.following.text()
-    return jsonify(logs=page.logs, count=len(page.logs), next=following)
+    stopped = {} if page.searched_to is None else {"searched_to": timestamp_text(page.searched_to)}
+    return jsonify(logs=page.logs, count=len(page.logs), next=following, **stopped)
 
 
 @api.get("/api/client-logs/summary", operation_id="summary", security=TOKEN, responses=answers(Summary))
@@ -160,9 +202,10 @@ def summary() -> Response:
 @api.get("/api/clients", operation_id="clients", security=TOKEN, responses=answers(Clients))
 @access(Access.USER_OR_HIGHER)
 def clients(query: ClientsQuery) -> Response:
-    """All clients and how they are, by uuid."""
+    """All clients and how they are, by uuid; or those that meet what is asked for."""
     with parts().engine.connect() as connection:
-        rows = queries.clients_page(connection, query.limit + 1, query.after, parts().now(), _silence())
+        conditions = fleet.conditions(connection, query.wanted, fleet.At(parts().now(), _silence()))
+        rows = queries.clients_page(connection, query.limit + 1, query.after, parts().now(), _silence(), *conditions)
     page, more = rows[: query.limit], len(rows) > query.limit
     return jsonify(clients=page, count=len(page), next=page[-1]["uuid"] if more else None)
 
@@ -171,11 +214,31 @@ def clients(query: ClientsQuery) -> Response:
 @access(Access.USER_OR_HIGHER)
 def client(path: ClientPath) -> Response:
     """One client, with the account of its records."""
+    return _client(path.uuid)
+
+
+def _client(uuid: str) -> Response:
     with parts().engine.connect() as connection:
-        row = queries.client(connection, path.uuid, parts().now(), _silence())
+        row = queries.client(connection, uuid, parts().now(), _silence())
         if row is None:
             raise no_client()
-        return jsonify(row | {"delivery": queries.delivery(connection, path.uuid)})
+        return jsonify(row | {"delivery": queries.delivery(connection, uuid)})
+
+
+@api.patch("/api/clients/<uuid>", operation_id="label", security=TOKEN, responses=answers(ClientDetail, 404, 413))
+@access(Access.ADMIN_OR_HIGHER)
+def label(path: ClientPath, body: LabelsBody) -> Response:
+    """Say what a client is called, where it is, and its tags; answers with the client as it is then."""
+    given = {name: getattr(body, name) for name in body.model_fields_set}
+    empty: dict[str, Any] = {"name": "", "location": "", "tags": []}
+    said = {name: given[name] or empty[name] if name in given else None for name in empty}
+    try:
+        checked = labels.checked(**said)
+    except labels.LabelError as error:
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"{error.field}: {error.text}") from None
+    if not labels.write(parts().engine, path.uuid, checked):
+        raise no_client()
+    return _client(path.uuid)
 
 
 @api.post(
@@ -213,4 +276,4 @@ def openapi() -> Response:
 
 
 def _silence() -> float:
-    return queries.SILENT_HEARTBEATS * parts().config.heartbeat_seconds
+    return fleet.silence_of(parts().config)

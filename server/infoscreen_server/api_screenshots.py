@@ -157,7 +157,7 @@ def show(path: ScreenshotPath) -> Response:
     response = make_response(data)
     response.content_type = "image/jpeg"
     response.headers["Cache-Control"] = CACHED
-    response.headers["Vary"] = "Authorization"
+    response.headers["Vary"] = "Authorization, Cookie"
     response.add_etag()
     response.make_conditional(request)
     return response

@@ -7,22 +7,29 @@ how errors are worded in errors.py.
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Any
 
 from flask import current_app, g, request, session
+from flask.json.provider import DefaultJSONProvider
 from flask_openapi3.models.info import Info
 from flask_openapi3.models.security_scheme import SecurityScheme
 from flask_openapi3.openapi import OpenAPI
 from flask_wtf.csrf import CSRFProtect
 
-from infoscreen_server import errors, pages, web_security
+from infoscreen_server import errors, pages, queries, web_security
 from infoscreen_server.accounts import Access, Caller, allowed, caller_of
 from infoscreen_server.api import api
+from infoscreen_server.api_export import exports
+from infoscreen_server.api_history import past
+from infoscreen_server.api_live import HUB, live
 from infoscreen_server.api_screenshots import screenshots
 from infoscreen_server.config import ServerConfig
 from infoscreen_server.context import Parts, Refusal, is_page, parts
 from infoscreen_server.db import make_engine
 from infoscreen_server.forms import Problem
 from infoscreen_server.i18n import LANGUAGES, speak
+from infoscreen_server.live import Hub
+from infoscreen_server.metrics import metrics
 from infoscreen_server.models import Scope
 from infoscreen_server.sessions import LONGEST, SESSION, Cookies, Signed, signed_in
 from infoscreen_shared.messages import MAX_PAYLOAD_BYTES
@@ -35,6 +42,17 @@ def access_of(app: OpenAPI, endpoint: str) -> Access | None:
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+class _Json(DefaultJSONProvider):
+    sort_keys = False
+    ensure_ascii = False
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        try:
+            return super().loads(s, **kwargs)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def create_app(config: ServerConfig, now: Callable[[], datetime] = _utc_now) -> OpenAPI:
@@ -58,10 +76,10 @@ def create_app(config: ServerConfig, now: Callable[[], datetime] = _utc_now) -> 
         # A form may stay open as long as the session lasts; the token is bound to that.
         WTF_CSRF_TIME_LIMIT=None,
     )
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask types the interface, not its default provider
-    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.json = _Json(app)
     engine = make_engine(config.database_url, hide_parameters=True)
     app.extensions["infoscreen"] = Parts(config, engine, now)
+    app.extensions[HUB] = Hub(engine, now, queries.SILENT_HEARTBEATS * config.heartbeat_seconds)
     app.session_interface = Cookies(engine)
     web_security.install(app)
     errors.install(app)
@@ -69,7 +87,7 @@ def create_app(config: ServerConfig, now: Callable[[], datetime] = _utc_now) -> 
     app.before_request(_let_in)
     csrf = CSRFProtect(app)
     pages.install(app)
-    for blueprint in (api, screenshots):
+    for blueprint in (api, exports, live, metrics, past, screenshots):
         # A session may only read there, and a token is nothing that a browser sends by itself.
         csrf.exempt(blueprint)
         app.register_api(blueprint)

@@ -1,24 +1,26 @@
 """The command `infoscreen-server`: reads arguments and settings, calls the part that is meant, prints.
 
-Only this module prints. Each command imports what it needs when it runs, so that the small ones stay quick and `run`,
-which only watches over processes, stays small.
+Only this module and cli_accounts print. Each command imports what it needs when it runs, so that the small ones stay
+quick and `run`, which only watches over processes, stays small.
 """
 
 import argparse
-import getpass
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
+from infoscreen_server import cli_accounts
 from infoscreen_server.config import DEFAULT_PATH, ConfigError, ServerConfig, load
 from infoscreen_shared import __version__
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+    from infoscreen_server.cli_accounts import AccountWork
 
 EX_UNAVAILABLE, EX_CONFIG = 69, 78  # sysexits.h
 
@@ -70,11 +72,12 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=command)
         return added
 
-    whole = verb("run", _run, "Web, ingest and housekeeping in one, after bringing the database up to date.")
+    whole = verb("run", _run, "Web, ingest, alerts and housekeeping in one, after bringing the database up to date.")
     whole.add_argument("--no-migrate", action="store_true", help="leave the database's schema as it is")
     for name, command, text in (
         ("web", _web, "The API alone."),
         ("ingest", _ingest, "The MQTT side alone."),
+        ("alerts", _alerts, "Alerts and their delivery alone."),
         ("housekeeping", _housekeeping, "Counters and retention alone."),
     ):
         verb(name, command, text).add_argument("--parent", type=int, help=argparse.SUPPRESS)
@@ -88,25 +91,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _account_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
-    users = verb("user", None, "People who sign in.").add_subparsers(required=True, metavar="VERB")
-    user = verb("add", _user_add, "Add a user; the password is asked for, or read from standard input.", users)
-    user.add_argument("name")
-    user.add_argument("--role", required=True, choices=("user", "admin", "superadmin"))
-    tokens = verb("token", None, "Keys for programs and kiosks.").add_subparsers(required=True, metavar="VERB")
-    token = verb("add", _token_add, "Make a token and print it, this once.", tokens)
-    token.add_argument("name")
-    token.add_argument("--role", required=True, choices=("user", "admin", "superadmin", "device"))
-    token.add_argument("--client", metavar="UUID", help="the kiosk that a device token is bound to")
-    token.add_argument("--expires-days", type=_days, metavar="N", help="default: never")
-    verb("list", _token_list, "List all tokens, without their secrets.", tokens)
-    revoke = verb("revoke", _token_revoke, "End a token, by its prefix as `token list` shows it.", tokens)
-    revoke.add_argument("prefix")
+    def add(name: str, work: "AccountWork | None", text: str, *under: Verbs) -> argparse.ArgumentParser:
+        return verb(name, None if work is None else _with_accounts(work), text, *under)
+
+    cli_accounts.add_verbs(add)
 
 
-def _days(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 3650:
-        raise argparse.ArgumentTypeError("expected a whole number from 1 to 3650")
-    return int(text)
+def _with_accounts(work: "AccountWork") -> Command:
+    return lambda config, options: _on_database(config, lambda engine: work(engine, config, options))
 
 
 def _fail(text: str, code: int = 1) -> int:
@@ -141,6 +133,12 @@ def _ingest(config: ServerConfig, _options: argparse.Namespace) -> int:
     from infoscreen_server import ingest
 
     return ingest.run(config)
+
+
+def _alerts(config: ServerConfig, _options: argparse.Namespace) -> int:
+    from infoscreen_server.alerts import service
+
+    return service.run(config)
 
 
 def _housekeeping(config: ServerConfig, _options: argparse.Namespace) -> int:
@@ -208,69 +206,6 @@ def _prune(config: ServerConfig, _options: argparse.Namespace) -> int:
 
     def work(engine: "Engine") -> int:
         print(f"{housekeeping.prune(engine, config, datetime.now(UTC))} rows deleted")
-        return 0
-
-    return _on_database(config, work)
-
-
-# --- accounts ---------------------------------------------------------------------------------------------------------
-
-
-def _password() -> str:
-    """Asked for twice at a terminal, else one line of standard input; never an argument, which all users can see."""
-    if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\n")
-    from infoscreen_server.accounts import AccountError
-
-    password = getpass.getpass("Password: ")
-    if getpass.getpass("Again: ") != password:
-        raise AccountError("password: the two differ")
-    return password
-
-
-def _user_add(config: ServerConfig, options: argparse.Namespace) -> int:
-    from infoscreen_server.accounts import add_user
-    from infoscreen_server.models import Role
-
-    def work(engine: "Engine") -> int:
-        add_user(engine, options.name, _password(), Role(options.role), datetime.now(UTC))
-        print(f"user {options.name} added, {options.role}")
-        return 0
-
-    return _on_database(config, work)
-
-
-def _token_add(config: ServerConfig, options: argparse.Namespace) -> int:
-    from infoscreen_server.accounts import add_token
-    from infoscreen_server.models import TokenRole
-
-    def work(engine: "Engine") -> int:
-        now = datetime.now(UTC)
-        expires = None if options.expires_days is None else now + timedelta(days=options.expires_days)
-        client = options.client and options.client.lower()
-        print(add_token(engine, options.name, TokenRole(options.role), now=now, client_uuid=client, expires_at=expires))
-        return 0
-
-    return _on_database(config, work)
-
-
-def _token_list(config: ServerConfig, _options: argparse.Namespace) -> int:
-    from infoscreen_server.accounts import tokens
-
-    def work(engine: "Engine") -> int:
-        for token in tokens(engine):
-            print("\t".join(token))
-        return 0
-
-    return _on_database(config, work)
-
-
-def _token_revoke(config: ServerConfig, options: argparse.Namespace) -> int:
-    from infoscreen_server.accounts import revoke_token
-
-    def work(engine: "Engine") -> int:
-        revoke_token(engine, options.prefix, datetime.now(UTC))
-        print(f"token {options.prefix} revoked")
         return 0
 
     return _on_database(config, work)

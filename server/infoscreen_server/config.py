@@ -77,6 +77,11 @@ class ServerConfig:
     """What people type to reach the dashboard: links in messages begin with it."""
     language: str = "en"
     """Of messages, and of pages for a browser that asks for no language that there is."""
+    alert_allow_local: bool = False
+    """Whether alerts may go to this machine itself and to addresses that only its own network segment knows."""
+    dead_man_url: str | None = field(default=None, repr=False)
+    """Asked for as long as alerts are looked after, so that someone outside notices when they no longer are."""
+    dead_man_seconds: int = 60
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> ServerConfig:
@@ -269,6 +274,19 @@ def _address(value: Any) -> str:
     return text
 
 
+def _ping_url(value: Any) -> str:
+    text = _text(value)
+    try:
+        url = urlsplit(text)
+        good = url.scheme in ("http", "https") and url.hostname and not (url.username or url.password or url.fragment)
+        _ = url.port
+    except ValueError:
+        good = False
+    if not good or not text.isascii() or any(each <= " " for each in text):
+        raise _SettingError("expected a URL to ask for, https://checks.example.org/ping/...")
+    return text
+
+
 def _language(value: Any) -> str:
     if value not in LANGUAGES:
         raise _SettingError(f"expected one of {', '.join(LANGUAGES)}")
@@ -308,6 +326,9 @@ _SERVER: dict[str, Callable[[Any], Any]] = {
     "auto_register": _flag,
     "public_url": _address,
     "language": _language,
+    "alert_allow_local": _flag,
+    "dead_man_url": _ping_url,
+    "dead_man_seconds": _between(5, 86_400),
     "heartbeat_seconds": _between(1, 3600),
     "periodic_screenshots_kept": _between(0, 1000),
     "incident_screenshots_kept": _between(0, 1000),

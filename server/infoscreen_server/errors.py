@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
+from infoscreen_server.accounts import Busy
 from infoscreen_server.context import Refusal, is_page
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_shared.messages import MAX_PAYLOAD_BYTES
@@ -24,6 +25,7 @@ MAX_UNKNOWN_NAME = 32
 def install(app: OpenAPI) -> None:
     app.register_error_handler(Refusal, _refused)
     app.register_error_handler(CSRFError, _forged)
+    app.register_error_handler(Busy, _busy)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(OperationalError, _database_error)
     app.register_error_handler(Exception, _fault)
@@ -69,6 +71,12 @@ def _forged(_error: CSRFError) -> Response:
     """No CSRF token, or one of another session: a form that was open too long, or one of another site."""
     text = gettext("This form is out of date. Go back, load the page again and send it once more.")
     return make_response(render_template("error.html", title=gettext(_TITLES[400]), text=text, status=400), 400)
+
+
+def _busy(_error: Busy) -> Response:
+    response = _answer(HTTPStatus.TOO_MANY_REQUESTS, "too many passwords are being checked, try again soon")
+    response.headers["Retry-After"] = "5"
+    return response
 
 
 def wrong_parameter(error: ValidationError) -> Response:

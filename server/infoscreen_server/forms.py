@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from infoscreen_server import queries
+from infoscreen_server import fleet, labels, queries
 from infoscreen_shared.messages import WireError, parse_timestamp
 from infoscreen_shared.topics import is_uuid
 
@@ -67,6 +67,23 @@ class PageQuery(Query):
     @property
     def cursor(self) -> queries.Cursor | None:
         return None if self.before is None else queries.Cursor.parse(self.before)
+
+
+class FleetQuery(Query):
+    """Of a list of clients, which may be some of them."""
+
+    state: fleet.State | None = Field(None, description="as the pages filter by it; `problem`: needs someone")
+    tag: str | None = Field(None, max_length=labels.MAX_TAG)
+    location: str | None = Field(None, max_length=labels.MAX_NAME)
+    q: str = Field(
+        "",
+        max_length=fleet.MAX_TEXT,
+        description="text in name, hostname, uuid, location or process, without regard to case; no wildcards",
+    )
+
+    @property
+    def wanted(self) -> fleet.Wanted:
+        return fleet.Wanted(self.state, self.tag, self.location, self.q)
 
 
 # --- what goes out ----------------------------------------------------------------------------------------------------

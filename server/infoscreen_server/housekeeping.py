@@ -1,4 +1,5 @@
-"""What has to be done again and again: the sliding counters, who is offline, and the end of what is too old.
+"""What has to be done again and again: the sliding counters, who is offline, incidents that ingest left over, and the
+end of what is too old.
 
 All of it in small transactions with pauses between, so that ingest never waits for longer than a moment.
 """
@@ -11,14 +12,26 @@ from datetime import UTC, datetime, timedelta
 from types import FrameType
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Engine, bindparam, delete, exists, func, select, update
 from sqlalchemy.exc import DBAPIError
 
-from infoscreen_server import screenshots
+from infoscreen_server import chronicle, facts, ingest_figures, issues, screenshots
 from infoscreen_server.config import ServerConfig
-from infoscreen_server.db import make_engine, writing
+from infoscreen_server.db import make_engine, portions, writing
+from infoscreen_server.happenings import ISSUE_LEVELS, Turn
 from infoscreen_server.ledger import Settings
+from infoscreen_server.live_signal import announce
 from infoscreen_server.models import Client, ClientLog, Counter, CounterMark, Daily, DeadLetter, Gap, Lane, Screenshot
+from infoscreen_server.models_history import (
+    FactSample,
+    Incident,
+    IncidentBacklog,
+    IncidentEvent,
+    IncidentKind,
+    IssueCount,
+    SpanKind,
+    StateSpan,
+)
 from infoscreen_server.persist import counter_mark
 from infoscreen_shared.messages import LogLevel
 
@@ -63,7 +76,9 @@ def run_housekeeping(config: ServerConfig, stop: threading.Event) -> int:
         while not stop.is_set():
             try:
                 mark_offline(engine, silence, datetime.now(UTC))
+                fold_backlog(engine, stop)
                 if time.monotonic() >= count_at:
+                    ingest_figures.take_sample(engine, datetime.now(UTC))
                     count_out(engine, datetime.now(UTC), stop)
                     count_at = time.monotonic() + EVERY_S
                 if time.monotonic() >= prune_at:
@@ -85,7 +100,37 @@ def mark_offline(engine: Engine, silence: timedelta, now: datetime) -> int:
         if connection.execute(select(Client.uuid).where(quiet).limit(1)).first() is None:
             return 0
     with writing(engine) as connection:
-        return connection.execute(update(Client).where(quiet).values(online=False)).rowcount
+        rows = connection.execute(
+            select(Client.uuid, Client.last_alive).where(quiet).order_by(Client.uuid).with_for_update(key_share=True)
+        ).all()
+        for some in portions([row.uuid for row in rows]):
+            connection.execute(update(Client).where(Client.uuid.in_(some)).values(online=False))
+        chronicle.turn(connection, [Turn(uuid, SpanKind.LINK, chronicle.OFFLINE, heard) for uuid, heard in rows])
+    announce(engine)
+    return len(rows)
+
+
+def fold_backlog(engine: Engine, stop: threading.Event | None = None) -> int:
+    """Make the incidents of clients that had too many events for one ingest. Returns how many clients those were.
+
+    One client a transaction: SQLite's one writer is held up for the time that its events take, about 5 us each.
+    """
+    stop = stop or threading.Event()
+    with engine.connect() as connection:
+        waiting = list(connection.scalars(select(IncidentBacklog.client_uuid).order_by(IncidentBacklog.client_uuid)))
+    for uuid in waiting:
+        if stop.is_set():
+            break
+        with writing(engine) as connection:
+            lock = select(Client.uuid).where(Client.uuid == uuid).with_for_update(key_share=True)
+            connection.execute(lock)
+            mine = IncidentBacklog.client_uuid == uuid
+            since = connection.execute(select(IncidentBacklog.since).where(mine)).scalar()
+            if since is not None:
+                chronicle.refold(connection, uuid, since)
+                connection.execute(delete(IncidentBacklog).where(mine))
+        stop.wait(PAUSE_S)
+    return len(waiting)
 
 
 # --- the sliding counters ---------------------------------------------------------------------------------------------
@@ -114,15 +159,25 @@ def _move_mark(engine: Engine, target: datetime, step: timedelta) -> bool:
         if target <= mark:
             return True
         reached = min(target, mark + step)
-        # By client: there is no index over the whole log, and most counters are 0.
+        # By client: there is no index over the whole log, and most counters are 0. The expression keeps SQLite from
+        # walking through all of the log and looking up the counter of each row: seconds under the write lock.
+        of_client = ClientLog.client_uuid == Counter.client_uuid.concat("")
         counted = Counter.error + Counter.warn + Counter.info + Counter.debug > 0
         left = connection.execute(
             select(ClientLog.client_uuid, ClientLog.level, func.count())
-            .join(Counter, (Counter.client_uuid == ClientLog.client_uuid) & counted)
+            .join(Counter, of_client & counted)
             .where(ClientLog.timestamp > mark, ClientLog.timestamp <= reached)
             .group_by(ClientLog.client_uuid, ClientLog.level)
         ).all()
+        issues_left = connection.execute(
+            select(ClientLog.client_uuid, ClientLog.level, ClientLog.code, func.count())
+            .join(Counter, of_client & (Counter.error + Counter.warn > 0))
+            .where(ClientLog.level.in_(ISSUE_LEVELS), ClientLog.timestamp > mark, ClientLog.timestamp <= reached)
+            .group_by(ClientLog.client_uuid, ClientLog.level, ClientLog.code)
+        ).all()
         _subtract(connection, left)
+        _subtract_issues(connection, issues_left)
+        issues.forget_ended(connection, reached + WINDOW)
         connection.execute(update(CounterMark).values(counted_out_to=reached))
     return reached == target
 
@@ -136,6 +191,24 @@ def _subtract(connection: Any, left: Any) -> None:
         connection.execute(update(Counter).where(Counter.client_uuid == uuid).values(values))
 
 
+_UPDATE_ISSUE = (
+    update(IssueCount)
+    .where(IssueCount.client_uuid == bindparam("of_uuid"))
+    .where(IssueCount.level == bindparam("of_level"), IssueCount.code == bindparam("of_code"))
+    .values(n=IssueCount.n - bindparam("left"))
+)
+
+
+def _subtract_issues(connection: Any, left: Any) -> None:
+    rows = [
+        {"of_uuid": uuid, "of_level": level, "of_code": code or "", "left": number}
+        for uuid, level, code, number in left
+    ]
+    if rows:
+        connection.execute(_UPDATE_ISSUE, rows)
+        connection.execute(delete(IssueCount).where(IssueCount.n <= 0))
+
+
 # --- the end of what is too old ---------------------------------------------------------------------------------------
 
 
@@ -143,7 +216,8 @@ def prune(engine: Engine, settings: Settings, now: datetime, stop: threading.Eve
     """Delete what is older than LOG_RETENTION_DAYS; returns the number of log rows.
 
     Of lanes and their gaps go those that nothing was heard of for as long, of pictures also those beyond the number
-    that stays. Counts out first, so that no row goes that is still in the counters.
+    that stays, of states and incidents those that ended before. Counts out first, so that no row goes that is still in
+    the counters.
     """
     stop = stop or threading.Event()
     count_out(engine, now, stop)
@@ -158,31 +232,67 @@ def prune(engine: Engine, settings: Settings, now: datetime, stop: threading.Eve
         _in_chunks(engine, table, old, stop)
     _in_chunks(engine, Screenshot, Screenshot.received_at < limit, stop, screenshots.CHUNK_ROWS)
     _trim_screenshots(engine, settings, stop)
+    _prune_history(engine, limit, stop)
+    _prune_facts(engine, now - facts.KEPT, stop)
     with writing(engine) as connection:
         connection.execute(delete(Daily).where(Daily.day < (now - DAILY_KEPT).date()))
     return deleted
 
 
 def _prune_logs(engine: Engine, limit: datetime, stop: threading.Event) -> int:
-    """Client after client along the index by client and time; there is none over the whole log."""
+    return _by_client(engine, ClientLog, ClientLog.timestamp < limit, stop)
+
+
+def _prune_history(engine: Engine, limit: datetime, stop: threading.Event) -> None:
+    """An incident goes with its events, all of them or none: what is left still folds into what is left."""
+    _by_client(engine, StateSpan, StateSpan.ended_at < limit, stop)
+    _by_client(engine, Incident, Incident.ended_at < limit, stop)
+    stays = exists().where(
+        Incident.client_uuid == IncidentEvent.client_uuid,
+        Incident.kind != IncidentKind.LINK,
+        Incident.began_at <= IncidentEvent.at,
+    )
+    waits = exists().where(IncidentBacklog.client_uuid == IncidentEvent.client_uuid)
+    _by_client(engine, IncidentEvent, (IncidentEvent.at < limit) & ~stays & ~waits, stop)
+
+
+def _by_client(engine: Engine, table: Any, old: Any, stop: threading.Event) -> int:
+    """Client after client along the index by client and time, where there is none over the whole table."""
     deleted, behind = 0, ""
     while not stop.is_set():
         with writing(engine) as connection:
-            old = connection.execute(
-                select(ClientLog.id, ClientLog.client_uuid)
-                .join(Client, Client.uuid == ClientLog.client_uuid)
-                .where(Client.uuid >= behind, ClientLog.timestamp < limit)
+            rows = connection.execute(
+                select(table.id, table.client_uuid)
+                .join(Client, Client.uuid == table.client_uuid)
+                .where(Client.uuid >= behind, old)
                 .order_by(Client.uuid)
                 .limit(CHUNK_ROWS)
             ).all()
-            if old:
-                connection.execute(delete(ClientLog).where(ClientLog.id.in_([row.id for row in old])))
-        deleted += len(old)
-        if len(old) < CHUNK_ROWS:
+            if rows:
+                connection.execute(delete(table).where(table.id.in_([row.id for row in rows])))
+        deleted += len(rows)
+        if len(rows) < CHUNK_ROWS:
             break
-        behind = old[-1].client_uuid
+        behind = rows[-1].client_uuid
         stop.wait(PAUSE_S)
     return deleted
+
+
+FACTS_OF_CLIENTS = 100
+"""In one transaction: what they said in an hour is about CHUNK_ROWS."""
+
+
+def _prune_facts(engine: Engine, limit: datetime, stop: threading.Event) -> None:
+    with engine.connect() as connection:
+        uuids = list(connection.scalars(select(Client.uuid).order_by(Client.uuid)))
+    for start in range(0, len(uuids), FACTS_OF_CLIENTS):
+        if stop.is_set():
+            break
+        some = FactSample.client_uuid.in_(uuids[start : start + FACTS_OF_CLIENTS])
+        with writing(engine) as connection:
+            gone = connection.execute(delete(FactSample).where(some, FactSample.at < limit)).rowcount
+        if gone:
+            stop.wait(PAUSE_S)
 
 
 def _in_chunks(engine: Engine, table: Any, old: Any, stop: threading.Event, size: int | None = None) -> None:

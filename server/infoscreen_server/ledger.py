@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from infoscreen_server.cursor import Span, judge, settle
+from infoscreen_server.happenings import Happenings
+from infoscreen_server.models_history import SpanKind
 from infoscreen_server.rows import MAX_DEAD_CHARS, Bounds, Row, bounds, context_text, count_after, day_counts, rows_of
 from infoscreen_shared.messages import (
     DEFAULT_WANTED,
@@ -19,14 +21,18 @@ from infoscreen_shared.messages import (
     Heartbeat,
     Hello,
     LogLevel,
+    ProcessStatus,
     Record,
     Rejected,
+    ScreenHealthStatus,
     Wanted,
+    clean,
     to_json,
 )
 from infoscreen_shared.topics import logs_topic, topic
 
 UNKNOWN_CLIENT = "unknown client"
+MAX_HOSTNAME = 255
 
 
 class Settings(Protocol):
@@ -110,6 +116,17 @@ class LaneState:
     changed: bool = False
 
 
+class Known(NamedTuple):
+    """What a client was when it was locked."""
+
+    state_at: datetime | None = None
+    last_alive: datetime | None = None
+    online: bool = False
+    process_status: ProcessStatus | None = None
+    screen_health_status: ScreenHealthStatus | None = None
+    outbox_pending: int | None = None
+
+
 class SectionKey(NamedTuple):
     """What all rows of one section of the log have in common."""
 
@@ -148,8 +165,8 @@ class Ledger:
     settings: Settings
     mark: datetime
     """counter_mark.counted_out_to: rows after it are counted in."""
-    clients: Mapping[str, datetime | None]
-    """The clients that are known, with their state_at."""
+    clients: Mapping[str, Known]
+    """The clients that are known, and what they were."""
     lanes: Mapping[LaneKey, LaneState]
     sections: dict[SectionKey, list[Row]] = field(default_factory=dict)
     """Rows of the log that were not handed over yet, `rows` in number."""
@@ -161,6 +178,8 @@ class Ledger:
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     acks: dict[tuple[str, str], Ack] = field(default_factory=dict)
     stats: dict[str, int] = field(default_factory=dict)
+    past: Happenings = field(default_factory=Happenings)
+    """What becomes history: chronicle writes it."""
     unknown: set[str] = field(default_factory=set)
     """Clients that were turned away; persist keeps one dead letter an hour of each."""
 
@@ -257,6 +276,7 @@ class Ledger:
         self.sections.setdefault(SectionKey(uuid, level, lane_id), []).extend(rows)
         self.rows += len(rows)
         self._tally(uuid, level, times)
+        self.past.stored(uuid, level, rows, times, self.mark)
         self._count("cut", len(cuts))
         for cut in cuts:
             self._bury(Dead(uuid, name, cut.reason, cut.original, lane_id, cut.seq))
@@ -285,7 +305,14 @@ class Ledger:
     def _change(self, uuid: str, **values: Any) -> None:
         self.changes.setdefault(uuid, {}).update(values)
 
+    def _now(self, uuid: str, name: str) -> Any:
+        """A column of the client as the arrivals so far have left it."""
+        changes = self.changes.get(uuid, {})
+        return changes[name] if name in changes else getattr(self.clients[uuid], name)
+
     def _alive(self, uuid: str) -> None:
+        if not self._now(uuid, "online"):
+            self.past.turned(uuid, SpanKind.LINK, "online", self.received_at)
         self._change(uuid, last_alive=self.received_at, online=True)
 
     def _hello(self, uuid: str, hello: Hello) -> None:
@@ -306,6 +333,9 @@ class Ledger:
 
     def _presence(self, uuid: str, presence: Presence) -> None:
         if not presence.online:
+            if self._now(uuid, "online"):
+                heard = self._now(uuid, "last_alive") or self.received_at
+                self.past.turned(uuid, SpanKind.LINK, "offline", heard)
             self._change(uuid, online=False)
         elif not presence.retained:
             self._alive(uuid)
@@ -314,8 +344,18 @@ class Ledger:
         """The state's time if it is not older than the newest that was applied, else None."""
         # A time before any retention is a clock that was never set.
         when = self.received_at if when is None or when < self._within.low else min(when, self._within.high)
-        newest = self.changes.get(uuid, {}).get("state_at", self.clients[uuid])
+        newest = self._now(uuid, "state_at")
         return when if newest is None or when >= newest else None
+
+    def _told(self, uuid: str, body: Heartbeat | Health, screen: ScreenHealthStatus | None, when: datetime) -> None:
+        """Before the change: what of a newer state is history."""
+        if body.process_status != self._now(uuid, "process_status"):
+            self.past.turned(uuid, SpanKind.PROCESS, body.process_status, when)
+        self.past.tell(uuid, body.process_status, when, body.process_pid)
+        if screen is not None:
+            if screen != self._now(uuid, "screen_health_status"):
+                self.past.turned(uuid, SpanKind.SCREEN, screen, when)
+            self.past.tell(uuid, screen, when)
 
     def _heartbeat(self, uuid: str, beat: Heartbeat) -> None:
         if beat.uuid and beat.uuid.lower() != uuid:
@@ -327,6 +367,7 @@ class Ledger:
         when = self._is_newer(uuid, beat.timestamp)
         if when is None:
             return
+        self._told(uuid, beat, beat.screen_health_status, when)
         self._change(
             uuid,
             state_at=when,
@@ -347,6 +388,7 @@ class Ledger:
         when = self._is_newer(uuid, health.timestamp)
         if when is None:
             return
+        self._told(uuid, health, health.screen_status, when)
         self._change(
             uuid,
             state_at=when,
@@ -365,3 +407,7 @@ class Ledger:
             self._change(uuid, last_screenshot_analyzed=health.screen_analyzed_at)
         if health.system:
             self._change(uuid, system=context_text(health.system))
+            self.past.sample(uuid, when, health.system, self._now(uuid, "outbox_pending"))
+            hostname = health.system.get("hostname")
+            if isinstance(hostname, str) and hostname:
+                self._change(uuid, hostname=clean(hostname)[:MAX_HOSTNAME])

@@ -359,6 +359,8 @@ class Token(Base):
     last_used: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     scope: Mapped[Scope] = mapped_column(_enum(Scope, "scope", checked=False), default=Scope.ALL)
+    created_by: Mapped[int | None]
+    """Id of the user who made it; None for the command. It may go with the user, see users."""
 
 
 class SignIn(Base):

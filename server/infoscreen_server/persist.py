@@ -1,7 +1,8 @@
 """The statements of an ingest transaction: read and lock what it builds on, write what the ledger says.
 
 Locks are taken in one order everywhere, so that the doors cannot hold each other up: counter mark, clients by uuid,
-lanes by id. Rows of the log go in beside SQLAlchemy: many rows per statement on SQLite, COPY on PostgreSQL.
+lanes by id. Rows of the log go in beside SQLAlchemy: many rows per statement on SQLite, COPY on PostgreSQL. What of it
+all is history is written by chronicle.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,10 +12,10 @@ from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, insert, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from infoscreen_server.db import is_sqlite
-from infoscreen_server.ledger import UNKNOWN_CLIENT, LaneKey, LaneState, Ledger, SectionKey
+from infoscreen_server import chronicle
+from infoscreen_server.db import insert_or, is_sqlite, portions
+from infoscreen_server.ledger import UNKNOWN_CLIENT, Known, LaneKey, LaneState, Ledger, SectionKey
 from infoscreen_server.models import (
     Client,
     ClientLog,
@@ -46,28 +47,28 @@ def counter_mark(connection: Connection, *, alone: bool = False) -> datetime:
     return connection.execute(select(CounterMark.counted_out_to)).scalar_one()
 
 
-def lock_clients(
-    connection: Connection, uuids: set[str], registered_at: datetime, *, create: bool
-) -> dict[str, datetime | None]:
-    """Lock these clients, after creating those that are new if `create` says so. Returns state_at by uuid."""
+def lock_clients(connection: Connection, uuids: set[str], registered_at: datetime, *, create: bool) -> dict[str, Known]:
+    """Lock these clients, after creating those that are new if `create` says so. Returns what they were, by uuid."""
     wanted = sorted(uuids)
     if create:
         _create_missing(connection, wanted, registered_at)
-    statement = select(Client.uuid, Client.state_at).order_by(Client.uuid).with_for_update(key_share=True)
-    found: dict[str, datetime | None] = {}
-    for some in _portions(wanted):
-        found.update((row.uuid, row.state_at) for row in connection.execute(statement.where(Client.uuid.in_(some))))
+    columns = [getattr(Client, name) for name in Known._fields]
+    statement = select(Client.uuid, *columns).order_by(Client.uuid).with_for_update(key_share=True)
+    found: dict[str, Known] = {}
+    for some in portions(wanted):
+        for uuid, *values in connection.execute(statement.where(Client.uuid.in_(some))):
+            found[uuid] = Known(*values)
     return found
 
 
 def _create_missing(connection: Connection, wanted: list[str], registered_at: datetime) -> None:
     """Before any is locked: one that waits here for another's new client must hold nothing that the other waits for."""
     known: set[str] = set()
-    for some in _portions(wanted):
+    for some in portions(wanted):
         known.update(connection.scalars(select(Client.uuid).where(Client.uuid.in_(some))))
     rows = [{"uuid": uuid, "registered_at": registered_at, "online": False} for uuid in wanted if uuid not in known]
     if rows:
-        connection.execute(_insert(connection, Client).on_conflict_do_nothing(), rows)
+        connection.execute(insert_or(connection, Client).on_conflict_do_nothing(), rows)
 
 
 def lock_lanes(connection: Connection, keys: Iterable[LaneKey], seen_at: datetime) -> dict[LaneKey, LaneState]:
@@ -80,8 +81,8 @@ def lock_lanes(connection: Connection, keys: Iterable[LaneKey], seen_at: datetim
             break
         if _attempt:
             rows = [_new_lane(key, seen_at) for key in missing]
-            connection.execute(_insert(connection, Lane).on_conflict_do_nothing(), rows)
-        for some in _portions(missing):
+            connection.execute(insert_or(connection, Lane).on_conflict_do_nothing(), rows)
+        for some in portions(missing):
             found.update(_lanes(connection, set(some)))
     return found
 
@@ -114,19 +115,6 @@ def _new_lane(key: LaneKey, seen_at: datetime) -> dict[str, Any]:
     return {"client_uuid": uuid, "epoch": epoch, "level": level, "first_seen": seen_at, "last_seen": seen_at, **zeros}
 
 
-_PORTION = 5_000
-"""Values in one IN list; far below what either database takes."""
-
-
-def _portions(values: list[Any]) -> Iterable[list[Any]]:
-    return (values[start : start + _PORTION] for start in range(0, len(values), _PORTION))
-
-
-def _insert(connection: Connection, model: type[Any]) -> Any:
-    """An INSERT that knows ON CONFLICT."""
-    return sqlite.insert(model) if is_sqlite(connection) else postgresql.insert(model)
-
-
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
@@ -140,6 +128,7 @@ def write(connection: Connection, ledger: Ledger, source: str) -> None:
     _write_dead(connection, ledger)
     _write_clients(connection, ledger.changes)
     _write_counts(connection, ledger)
+    chronicle.write(connection, ledger.past)
     count(connection, source, ledger.stats)
 
 
@@ -318,6 +307,6 @@ def _add(
     rows: list[dict[str, Any]],
 ) -> None:
     """Insert rows, or add their numbers to those that are there."""
-    statement = _insert(connection, model)
+    statement = insert_or(connection, model)
     sums = {name: getattr(model, name) + statement.excluded[name] for name in summed}
     connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=sums), rows)

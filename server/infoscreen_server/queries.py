@@ -1,4 +1,4 @@
-"""Every read of the API: plain dicts out of the database, ready for JSON.
+"""Reads of the API: plain dicts out of the database, ready for JSON. Those of the logs are in log_search.
 
 Lists are cut by keyset, never by offset, and never counted: a page costs the same wherever in the list it is. Nothing
 here scans logs for a figure; counters are kept at ingest.
@@ -6,17 +6,15 @@ here scans logs for a figure; counters are kept at ingest.
 
 import base64
 import binascii
-import heapq
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, func, literal, select
 
-from infoscreen_server.models import Client, ClientLog, Counter, Lane, UtcTime
-from infoscreen_shared.messages import LogLevel, WireError, parse_timestamp, timestamp_text
+from infoscreen_server.models import Client, ClientTag, Counter, Lane, UtcTime
+from infoscreen_shared.messages import WireError, parse_timestamp, timestamp_text
 
 SUMMARY_HOURS = 24
 """What the counters count over; housekeeping keeps them to it."""
@@ -54,71 +52,6 @@ class Cursor(NamedTuple):
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class LogPage:
-    logs: list[dict[str, Any]]
-    following: Cursor | None
-    """Where the next page begins; None if there is nothing older."""
-
-
-_LOG_COLUMNS = (
-    ClientLog.id,
-    ClientLog.timestamp,
-    ClientLog.level,
-    ClientLog.code,
-    ClientLog.message,
-    ClientLog.context,
-    ClientLog.received_at,
-    ClientLog.device_timestamp,
-    ClientLog.clock,
-)
-
-
-def logs_page(
-    connection: Connection,
-    uuid: str,
-    *,
-    levels: Sequence[LogLevel] = (),
-    limit: int,
-    since: datetime | None = None,
-    before: Cursor | None = None,
-) -> LogPage:
-    """A client's logs, newest first: of these levels (none: of all), not older than `since`, older than `before`."""
-    statement = select(*_LOG_COLUMNS).where(ClientLog.client_uuid == uuid)
-    if since is not None:
-        statement = statement.where(ClientLog.timestamp >= since)
-    if before is not None:
-        place = tuple_(bindparam(None, before.timestamp, UtcTime()), bindparam(None, before.id, BigInteger()))
-        statement = statement.where(tuple_(ClientLog.timestamp, ClientLog.id) < place)
-    statement = statement.order_by(ClientLog.timestamp.desc(), ClientLog.id.desc()).limit(limit + 1)
-    rows = _of_levels(connection, statement, set(levels), limit + 1)
-    page = rows[:limit]
-    more = len(rows) > limit
-    return LogPage([_log(row) for row in page], Cursor(page[-1].timestamp, page[-1].id) if more else None)
-
-
-def _of_levels(connection: Connection, statement: Select[Any], levels: set[LogLevel], count: int) -> list[Row[Any]]:
-    """One walk along an index for each level, merged: one walk for all would pass thousands of INFO for one ERROR."""
-    if not levels or levels == set(LogLevel):
-        return list(connection.execute(statement))
-    runs = [list(connection.execute(statement.where(ClientLog.level == level))) for level in sorted(levels)]
-    return list(heapq.merge(*runs, key=lambda row: (row.timestamp, row.id), reverse=True))[:count]
-
-
-def _log(row: Row[Any]) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "timestamp": timestamp_text(row.timestamp),
-        "level": row.level,
-        "message": row.message,
-        "context": json.loads(row.context) if row.context else {},
-        "code": row.code,
-        "received_at": timestamp_text(row.received_at),
-        "device_timestamp": _time(row.device_timestamp),
-        "clock": row.clock,
-    }
-
-
 def _time(when: datetime | None) -> str | None:
     return None if when is None else timestamp_text(when)
 
@@ -131,35 +64,57 @@ def summary(connection: Connection) -> dict[str, dict[str, int]]:
     return {uuid: {"ERROR": error, "WARN": warn, "INFO": info} for uuid, error, warn, info in rows}
 
 
-_CLIENT_COLUMNS = tuple(Client.__table__.columns)
+CLIENT_COLUMNS = tuple(Client.__table__.columns)
 
 
 def clients_page(
-    connection: Connection, limit: int, after: str | None, now: datetime, silence: float
+    connection: Connection,
+    limit: int,
+    after: str | None,
+    now: datetime,
+    silence: float,
+    *conditions: ColumnElement[bool],
 ) -> list[dict[str, Any]]:
     """Clients by uuid, those behind `after`; one that was not heard of for `silence` seconds is offline."""
-    statement = select(*_CLIENT_COLUMNS).order_by(Client.uuid).limit(limit)
+    statement = select(*CLIENT_COLUMNS).where(*conditions).order_by(Client.uuid).limit(limit)
     if after is not None:
         statement = statement.where(Client.uuid > after)
-    return [_client(row, now, silence) for row in connection.execute(statement)]
+    rows = connection.execute(statement).all()
+    tags = tags_of(connection, [row.uuid for row in rows])
+    return [client_of(row, now, silence, tags.get(row.uuid, [])) for row in rows]
 
 
 def client(connection: Connection, uuid: str, now: datetime, silence: float) -> dict[str, Any] | None:
-    row = connection.execute(select(*_CLIENT_COLUMNS).where(Client.uuid == uuid)).first()
-    return None if row is None else _client(row, now, silence)
+    row = connection.execute(select(*CLIENT_COLUMNS).where(Client.uuid == uuid)).first()
+    return None if row is None else client_of(row, now, silence, tags_of(connection, [uuid]).get(uuid, []))
+
+
+def tags_of(connection: Connection, uuids: Sequence[str]) -> dict[str, list[str]]:
+    """By client; one without tags is left out."""
+    found: dict[str, list[str]] = {}
+    statement = select(ClientTag.client_uuid, ClientTag.tag).where(ClientTag.client_uuid.in_(uuids))
+    for uuid, tag in connection.execute(statement):
+        found.setdefault(uuid, []).append(tag)
+    return {uuid: sorted(tags, key=str.casefold) for uuid, tags in found.items()}
+
+
+def is_online(now: datetime, silence: float) -> ColumnElement[bool]:
+    """The same as in SQL: told to be online, and heard of in the last `silence` seconds."""
+    return Client.online.is_(True) & (Client.last_alive >= now - timedelta(seconds=silence))
 
 
 def client_exists(connection: Connection, uuid: str) -> bool:
     return connection.execute(select(Client.uuid).where(Client.uuid == uuid)).first() is not None
 
 
-def _client(row: Row[Any], now: datetime, silence: float) -> dict[str, Any]:
-    found = {
-        name: timestamp_text(value) if isinstance(value, datetime) else value for name, value in row._mapping.items()
-    }
+def client_of(row: Row[Any], now: datetime, silence: float, tags: list[str]) -> dict[str, Any]:
+    """A row with CLIENT_COLUMNS, as the API shows it."""
+    values = {column.name: row._mapping[column.name] for column in CLIENT_COLUMNS}
+    found = {name: timestamp_text(value) if isinstance(value, datetime) else value for name, value in values.items()}
     found["system"] = json.loads(row.system) if row.system else {}
     heard = row.last_alive is not None and (now - row.last_alive).total_seconds() <= silence
     found["online"] = row.online and heard
+    found["tags"] = tags
     return found
 
 

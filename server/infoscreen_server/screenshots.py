@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Engine, bindparam, delete, func, insert, select, tuple_, update
 
+from infoscreen_server import chronicle
 from infoscreen_server.db import writing
+from infoscreen_server.happenings import Turn
 from infoscreen_server.ledger import Settings
 from infoscreen_server.models import Client, Screenshot, ScreenshotKind, UtcTime
+from infoscreen_server.models_history import SpanKind
 from infoscreen_server.persist import lock_clients
 from infoscreen_server.queries import Cursor
 from infoscreen_server.rows import bounds
@@ -57,13 +60,16 @@ def keep(engine: Engine, uuid: str, upload: Upload, received_at: datetime, setti
     taken_at = within.clamp(upload.taken_at)
     with writing(engine) as connection:
         # Under the client's lock the same upload, come twice at once, is looked at one after the other.
-        if not lock_clients(connection, {uuid}, received_at, create=settings.auto_register):
+        known = lock_clients(connection, {uuid}, received_at, create=settings.auto_register)
+        if not known:
             return None
+        if not known[uuid].online:
+            chronicle.turn(connection, [Turn(uuid, SpanKind.LINK, "online", received_at)])
         connection.execute(update(Client).where(Client.uuid == uuid).values(last_alive=received_at, online=True))
         same = (Screenshot.client_uuid == uuid) & (Screenshot.upload_id == upload.upload_id)
-        known = connection.execute(select(Screenshot.id).where(same)).scalar()
-        if known is not None:
-            return Kept(known, False)
+        kept = connection.execute(select(Screenshot.id).where(same)).scalar()
+        if kept is not None:
+            return Kept(kept, False)
         values = asdict(upload) | {
             "client_uuid": uuid,
             "taken_at": taken_at,
@@ -110,10 +116,12 @@ _SHOWN = tuple(getattr(Screenshot, name) for name in (
 
 
 def page(
-    connection: Connection, uuid: str, limit: int, before: Cursor | None
+    connection: Connection, uuid: str, limit: int, before: Cursor | None, kind: ScreenshotKind | None = None
 ) -> tuple[list[dict[str, Any]], Cursor | None]:
-    """A client's pictures without their bytes, newest first, and where the next page begins."""
+    """A client's pictures (of one kind) without their bytes, newest first, and where the next page begins."""
     statement = select(*_SHOWN).where(Screenshot.client_uuid == uuid)
+    if kind is not None:
+        statement = statement.where(Screenshot.kind == kind)
     if before is not None:
         place = tuple_(bindparam(None, before.timestamp, UtcTime()), bindparam(None, before.id, BigInteger()))
         statement = statement.where(tuple_(Screenshot.taken_at, Screenshot.id) < place)

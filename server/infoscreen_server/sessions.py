@@ -13,7 +13,7 @@ from typing import Any
 
 from flask import Flask, request
 from flask.sessions import SecureCookieSessionInterface
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from infoscreen_server.accounts import Caller
@@ -83,11 +83,27 @@ def end(engine: Engine, token_hash: str) -> None:
         connection.execute(delete(SignIn).where(SignIn.token_hash == token_hash))
 
 
-def end_all(engine: Engine, user_id: int, but: str | None = None) -> None:
+def end_all(connection: Connection, user_id: int, but: str | None = None) -> None:
     """End a user's sessions, all `but` one: after a new password, another role, a disabled account."""
     statement = delete(SignIn).where(SignIn.user_id == user_id)
+    connection.execute(statement if but is None else statement.where(SignIn.token_hash != but))
+
+
+def end_some(engine: Engine, user_id: int, token_hash: str | None, but: str | None = None) -> None:
+    """End the one session of a user that has this hash, or with None all `but` one."""
     with writing(engine) as connection:
-        connection.execute(statement if but is None else statement.where(SignIn.token_hash != but))
+        if token_hash is None:
+            end_all(connection, user_id, but)
+        else:
+            connection.execute(delete(SignIn).where(SignIn.user_id == user_id, SignIn.token_hash == token_hash))
+
+
+def of_user(engine: Engine, user_id: int, now: datetime) -> list[Row[Any]]:
+    """A user's sessions in force, the one used last first."""
+    in_force = (SignIn.last_used >= now - IDLE) & (SignIn.created_at >= now - LONGEST)
+    statement = select(*SignIn.__table__.columns).where(SignIn.user_id == user_id, in_force)
+    with engine.connect() as connection:
+        return list(connection.execute(statement.order_by(SignIn.last_used.desc(), SignIn.token_hash)))
 
 
 class Cookies(SecureCookieSessionInterface):

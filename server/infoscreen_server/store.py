@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from infoscreen_server import persist
 from infoscreen_server.db import writing
 from infoscreen_server.ledger import Arrival, Body, Ledger, Policy, Presence, Refused, Settings, Stale, keys_of, wanted
+from infoscreen_server.live_signal import announce
 from infoscreen_server.rows import MAX_DEAD_CHARS
 from infoscreen_shared.messages import Ack, Batch, Record, Rejected, clean, encode_record
 from infoscreen_shared.topics import topic
@@ -92,6 +93,7 @@ def _transaction(
             if ledger.rows:
                 sink(ledger.hand_over())
         persist.write(connection, ledger, source)
+    announce(engine)
     return [(uuid, ack) for (uuid, _epoch), ack in ledger.acks.items()]
 
 

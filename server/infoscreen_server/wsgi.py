@@ -7,6 +7,7 @@ is imported in the worker only: gevent has to patch the standard library before 
 from pathlib import Path
 from typing import Any
 
+import gevent
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
@@ -23,6 +24,13 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         # GeventWorker's own sets the socket to wait for ever.
         client.settimeout(STALLED_AFTER)
         AsyncWorker.handle(self, listener, client, addr)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        # Streams would go on until they are killed. Not in the handler itself: whom it interrupts may hold a lock.
+        application = getattr(self, "wsgi", None)
+        if application is not None:
+            gevent.spawn(application.extensions["infoscreen_live"].close)
+        super().handle_exit(sig, frame)
 
 
 class Web(BaseApplication):  # type: ignore[misc]

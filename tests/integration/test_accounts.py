@@ -21,7 +21,7 @@ def test_a_user_signs_in_with_the_right_password_only(engine: Engine) -> None:
     add_user(engine, "anna", "correct horse", Role.ADMIN, NOW)
     found = sign_in(engine, "anna", "correct horse")
     assert found is not None
-    assert (found.name, found.role) == ("anna", TokenRole.ADMIN)
+    assert (found.name, found.role) == ("anna", Role.ADMIN)
     assert sign_in(engine, "anna", "wrong horse!") is None
     assert sign_in(engine, "otto", "correct horse") is None
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from infoscreen_server import api as routes
 from infoscreen_server import store
 from infoscreen_server.accounts import Access
-from infoscreen_server.context import access
+from infoscreen_server.context import PROGRAMS, access
 from infoscreen_server.db import writing
 from infoscreen_server.forms import Problem
 from infoscreen_server.incoming import arrival_of
@@ -75,7 +75,7 @@ def test_answers_are_what_the_document_says(api: Api) -> None:
     routes.Clients.model_validate_json(api.get("/api/clients").data)
     routes.ClientDetail.model_validate_json(api.get(f"/api/clients/{UUID}").data)
     routes.Health.model_validate_json(api.client.get("/healthz").data)
-    Problem.model_validate_json(api.get("/nowhere").data)
+    Problem.model_validate_json(api.get("/api/nowhere").data)
 
 
 def test_newest_first_and_fifty_by_default(api: Api) -> None:
@@ -155,6 +155,9 @@ WRONG = [
     ("/api/clients/ZZZ", "uuid"),
     ("/api/clients?limit=ZZZ", "limit"),
     ("/api/clients?after=ZZZ", "after"),
+    ("/api/clients?state=ZZZ", "state"),
+    (f"/api/clients?tag={'ZZZ' * 20}", "tag"),
+    (f"/api/clients?q={'ZZZ' * 40}", "q"),
 ]
 
 
@@ -207,6 +210,8 @@ STATE = {
     "outbox_oldest": NOW - timedelta(hours=1),
     "system": '{"load":0.5}',
     "state_at": NOW,
+    "name": "Foyer",
+    "location": "Graz",
 }
 
 
@@ -221,6 +226,7 @@ def test_a_client_has_the_models_names(api: Api) -> None:
         "online": True,
         "last_alive": now,
         "registered_at": now,
+        "tags": [],
         "delivery": {"stored": 0, "unwanted": 0, "dead": 0, "gap": 0},
     }
     (listed,) = [each for each in api.get("/api/clients").json["clients"] if each["uuid"] == uuid]
@@ -322,17 +328,13 @@ def test_the_document_describes_every_route(api: Api) -> None:
     document: Any = api.client.get("/api/openapi.json").json
     assert document["openapi"].startswith("3.1")
     described = {f"{verb.upper()} {path}" for path, verbs in document["paths"].items() for verb in verbs}
-    assert described == {
-        "GET /api/client-logs/{uuid}/logs",
-        "GET /api/client-logs/summary",
-        "GET /api/clients",
-        "GET /api/clients/{uuid}",
-        "GET /api/clients/{uuid}/screenshots",
-        "GET /api/clients/{uuid}/screenshots/{id}.jpg",
-        "POST /api/ingest/{uuid}/logs",
-        "POST /api/ingest/{uuid}/screenshots",
-        "GET /healthz",
+    routes = {
+        f"{method} {rule.rule.replace('<', '{').replace('>', '}')}"
+        for rule in api.app.url_map.iter_rules()
+        if rule.rule.startswith(PROGRAMS) and rule.rule != "/api/openapi.json"
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
+    assert described == routes
     for path, verbs in document["paths"].items():
         for operation in verbs.values():
             assert path == "/healthz" or operation["security"] == [{"token": []}]

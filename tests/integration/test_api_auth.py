@@ -2,34 +2,91 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import NamedTuple
 
 import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import update
 
 from infoscreen_server.accounts import Access, add_token, caller_of, revoke_token
 from infoscreen_server.app import access_of
-from infoscreen_server.models import TokenRole
+from infoscreen_server.context import PROGRAMS
+from infoscreen_server.models import Role, Scope, TokenRole, User
 from parts.api import NOW, OTHER, UUID, Api
+from parts.person import with_user
 
 EXPECTED = {
     "GET /api/client-logs/<uuid>/logs": Access.ADMIN_OR_HIGHER,
+    "GET /api/client-logs/<uuid>/export.csv": Access.ADMIN_OR_HIGHER,
+    "GET /api/client-logs/<uuid>/export.ndjson": Access.ADMIN_OR_HIGHER,
     "GET /api/client-logs/summary": Access.ADMIN_OR_HIGHER,
     "GET /api/clients": Access.USER_OR_HIGHER,
     "GET /api/clients/<uuid>": Access.USER_OR_HIGHER,
     "GET /api/clients/<uuid>/screenshots": Access.ADMIN_OR_HIGHER,
     "GET /api/clients/<uuid>/screenshots/<id>.jpg": Access.ADMIN_OR_HIGHER,
+    "GET /api/clients/<uuid>/timeline": Access.USER_OR_HIGHER,
+    "GET /api/clients/<uuid>/incidents": Access.USER_OR_HIGHER,
+    "GET /api/reliability": Access.USER_OR_HIGHER,
+    "GET /api/reliability.csv": Access.USER_OR_HIGHER,
+    "GET /api/issues": Access.SUPERADMIN,
+    "POST /api/issues/acknowledge": Access.SUPERADMIN,
+    "GET /api/stream": Access.USER_OR_HIGHER,
     "POST /api/ingest/<uuid>/logs": Access.OWN_DEVICE,
     "POST /api/ingest/<uuid>/screenshots": Access.OWN_DEVICE,
     "GET /healthz": Access.PUBLIC,
     "GET /api/openapi.json": Access.PUBLIC,
+    "GET /metrics": Access.USER_OR_HIGHER,
+    "GET /api-reference": Access.USER_OR_HIGHER,
+    "GET /": Access.USER_OR_HIGHER,
+    "GET /clients/<uuid>": Access.USER_OR_HIGHER,
+    "GET /clients/<uuid>/edit": Access.ADMIN_OR_HIGHER,
+    "POST /clients/<uuid>/edit": Access.ADMIN_OR_HIGHER,
+    "GET /reliability": Access.USER_OR_HIGHER,
+    "PATCH /api/clients/<uuid>": Access.ADMIN_OR_HIGHER,
+    "GET /static/<path:filename>": Access.PUBLIC,
+    "GET /sign-in": Access.PUBLIC,
+    "POST /sign-in": Access.PUBLIC,
+    "POST /sign-out": Access.PUBLIC,
+    "POST /display": Access.PUBLIC,
+    "GET /set-up/<token>": Access.PUBLIC,
+    "POST /set-up/<token>": Access.PUBLIC,
+    "GET /clients/<uuid>/logs": Access.ADMIN_OR_HIGHER,
+    "GET /system": Access.SUPERADMIN,
+    "GET /system/issue": Access.SUPERADMIN,
+    "POST /system/acknowledge": Access.SUPERADMIN,
+    "POST /system/unacknowledge": Access.SUPERADMIN,
+    "GET /account": Access.USER_OR_HIGHER,
+    "POST /account/password": Access.USER_OR_HIGHER,
+    "POST /account/sessions/end": Access.USER_OR_HIGHER,
+    "GET /users": Access.SUPERADMIN,
+    "POST /users": Access.SUPERADMIN,
+    "POST /users/link": Access.SUPERADMIN,
+    "POST /users/role": Access.SUPERADMIN,
+    "POST /users/disable": Access.SUPERADMIN,
+    "POST /users/enable": Access.SUPERADMIN,
+    "GET /tokens": Access.ADMIN_OR_HIGHER,
+    "POST /tokens": Access.ADMIN_OR_HIGHER,
+    "POST /tokens/revoke": Access.ADMIN_OR_HIGHER,
 }
 MAY = {
     Access.PUBLIC: {"user", "admin", "superadmin", "own device", "other device"},
     Access.USER_OR_HIGHER: {"user", "admin", "superadmin"},
     Access.ADMIN_OR_HIGHER: {"admin", "superadmin"},
+    Access.SUPERADMIN: {"superadmin"},
     Access.OWN_DEVICE: {"own device"},
 }
 NOBODY = ("none", "expired", "revoked", "garbage", "altered", "cut", "basic", "in the query")
 KNOWN = ("user", "admin", "superadmin", "own device", "other device")
+SCOPED = ("superadmin, reading", "superadmin, metrics")
+SESSIONS = ("session of user", "session of admin", "session of superadmin")
+NO_SESSIONS = ("ended session", "session of a disabled user", "forged session", "session and a wrong token")
+VALUES = {"<uuid>": UUID, "<id>": "1", "<token>": "none", "<path:filename>": "app.css"}
+
+
+class Asker(NamedTuple):
+    client: FlaskClient
+    header: str | None = None
+    query: str = ""
 
 
 @pytest.fixture
@@ -37,6 +94,51 @@ def api(database_url: str) -> Iterator[Api]:
     running = Api(database_url)
     yield running
     running.close()
+
+
+@pytest.fixture
+def askers(api: Api) -> dict[str, Asker]:
+    """Everybody who may come, by what they bring along."""
+    token = api.token(TokenRole.SUPERADMIN)
+    late = add_token(api.engine, "late", TokenRole.SUPERADMIN, now=NOW - timedelta(2), expires_at=NOW)
+    gone = add_token(api.engine, "gone", TokenRole.SUPERADMIN, now=NOW)
+    revoke_token(api.engine, gone[:16], NOW)
+    reading, metrics = (
+        add_token(api.engine, scope, TokenRole.SUPERADMIN, now=NOW, scope=scope)
+        for scope in (Scope.READ, Scope.METRICS)
+    )
+    headers = {
+        "none": None,
+        "expired": f"Bearer {late}",
+        "revoked": f"Bearer {gone}",
+        "garbage": "Bearer ' OR 1=1 --",
+        "altered": f"Bearer {token[:-1]}{'A' if token[-1] != 'A' else 'B'}",
+        "cut": f"Bearer {token[:16]}",
+        "basic": f"Basic {token}",
+        "own device": f"Bearer {api.token(TokenRole.DEVICE, UUID)}",
+        "other device": f"Bearer {api.token(TokenRole.DEVICE, OTHER)}",
+        "superadmin, reading": f"Bearer {reading}",
+        "superadmin, metrics": f"Bearer {metrics}",
+    } | {role: f"Bearer {api.token(TokenRole(role))}" for role in ("user", "admin", "superadmin")}
+    found = {kind: Asker(api.app.test_client(), header) for kind, header in headers.items()}
+    return found | {"in the query": Asker(api.app.test_client(), None, f"?token={token}")} | _sessions(api)
+
+
+def _sessions(api: Api) -> dict[str, Asker]:
+    found = {f"session of {role}": Asker(with_user(api, role, role).client) for role in Role}
+    ended = with_user(api, "ended", Role.SUPERADMIN)
+    cookie = ended.client.get_cookie("infoscreen")
+    assert cookie is not None
+    ended.post("/sign-out", "/account")
+    ended.client.set_cookie("infoscreen", cookie.value)
+    shut_out = with_user(api, "disabled", Role.SUPERADMIN)
+    with api.engine.begin() as connection:
+        connection.execute(update(User).where(User.name == "disabled").values(disabled=True))
+    forged = api.app.test_client()
+    forged.set_cookie("infoscreen", f"{cookie.value[:-1]}{'A' if cookie.value[-1] != 'A' else 'B'}")
+    both = Asker(with_user(api, "both", Role.SUPERADMIN).client, "Bearer wrong")
+    people = (Asker(ended.client), Asker(shut_out.client), Asker(forged), both)
+    return found | dict(zip(NO_SESSIONS, people, strict=True))
 
 
 def routes(api: Api) -> dict[str, tuple[str, str]]:
@@ -48,69 +150,81 @@ def routes(api: Api) -> dict[str, tuple[str, str]]:
     return found
 
 
-def header_of(api: Api, kind: str) -> str | None:
-    token = api.token(TokenRole.SUPERADMIN)
-    late = add_token(api.engine, "late", TokenRole.SUPERADMIN, now=NOW - timedelta(2), expires_at=NOW)
-    gone = add_token(api.engine, "gone", TokenRole.SUPERADMIN, now=NOW)
-    revoke_token(api.engine, gone[:16], NOW)
-    by_kind = {
-        "none": None,
-        "in the query": None,
-        "expired": f"Bearer {late}",
-        "revoked": f"Bearer {gone}",
-        "garbage": "Bearer ' OR 1=1 --",
-        "altered": f"Bearer {token[:-1]}{'A' if token[-1] != 'A' else 'B'}",
-        "cut": f"Bearer {token[:16]}",
-        "basic": f"Basic {token}",
-        "own device": f"Bearer {api.token(TokenRole.DEVICE, UUID)}",
-        "other device": f"Bearer {api.token(TokenRole.DEVICE, OTHER)}",
-    }
-    return by_kind[kind] if kind in by_kind else f"Bearer {api.token(TokenRole(kind))}"
-
-
-def ask(api: Api, route: str, kind: str, method: str | None = None) -> int:
+def ask(asker: Asker, route: str, method: str | None = None) -> str:
+    """The status; 303 to the sign-in page is told apart."""
     verb, _, path = route.partition(" ")
-    header = header_of(api, kind)
-    query = f"?token={api.token(TokenRole.SUPERADMIN)}" if kind == "in the query" else ""
-    address = path.replace("<uuid>", UUID).replace("<id>", "1") + query
-    return api.client.open(
-        address, method=method or verb, headers={"Authorization": header} if header else {}
-    ).status_code
+    for name, value in VALUES.items():
+        path = path.replace(name, value)
+    headers = {"Authorization": asker.header} if asker.header else {}
+    answer = asker.client.open(path + asker.query, method=method or verb, headers=headers)
+    answer.close()
+    to_sign_in = answer.status_code == 303 and (answer.location or "").startswith("/sign-in")
+    return "sign in" if to_sign_in else str(answer.status_code)
+
+
+def right(route: str, rule: Access, kind: str, status: str) -> bool:
+    """Whether this is how such a caller has to be answered on such a route."""
+    verb, _, path = route.partition(" ")
+    if not path.startswith(PROGRAMS):
+        return _right_on_a_page(verb, rule, kind, status)
+    if rule is Access.PUBLIC:
+        return _is_let_in(status)
+    if kind == "superadmin, metrics":
+        return _is_let_in(status) if path == "/metrics" else status == "403"
+    if kind == "superadmin, reading":
+        return _is_let_in(status) if verb == "GET" and "superadmin" in MAY[rule] else status == "403"
+    if kind in NOBODY or kind in NO_SESSIONS or (kind in SESSIONS and verb != "GET"):
+        return status == "401"
+    return _is_let_in(status) if kind.removeprefix("session of ") in MAY[rule] else status == "403"
+
+
+def _right_on_a_page(verb: str, rule: Access, kind: str, status: str) -> bool:
+    """A token is nothing there, and a form that was not asked for is refused even to those who may send it."""
+    # A browser sends no Authorization by itself, so it takes nothing from a session.
+    role = "superadmin" if kind == "session and a wrong token" else kind.removeprefix("session of ")
+    signed = kind in SESSIONS or kind == "session and a wrong token"
+    if rule is not Access.PUBLIC and not signed:
+        return status == "sign in"
+    if rule is not Access.PUBLIC and role not in MAY[rule]:
+        return status == "403"
+    return _is_let_in(status) if verb == "GET" else status == "400"
+
+
+def _is_let_in(status: str) -> bool:
+    """What the route then says of an empty request is for other tests."""
+    return status not in ("401", "403", "500", "sign in")
 
 
 def test_every_route_has_a_rule_and_an_expectation(api: Api) -> None:
     assert {name: access_of(api.app, endpoint) for name, (_, endpoint) in routes(api).items()} == EXPECTED
 
 
-def test_who_may_do_what(api: Api) -> None:
+def test_who_may_do_what(api: Api, askers: dict[str, Asker]) -> None:
+    assert set(askers) == {*KNOWN, *NOBODY, *SCOPED, *SESSIONS, *NO_SESSIONS}
     wrong = []
     for route in routes(api):
-        rule = EXPECTED[route]
-        for kind in (*KNOWN, *NOBODY):
-            status = ask(api, route, kind)
-            if kind in NOBODY and rule is not Access.PUBLIC:
-                right = status == 401
-            elif kind in KNOWN and kind not in MAY[rule]:
-                right = status == 403
-            else:
-                # Let in: what the route then says of an empty request is for other tests.
-                right = status not in (401, 403, 500)
-            if not right:
+        for kind, asker in askers.items():
+            status = ask(asker, route)
+            if not right(route, EXPECTED[route], kind, status):
                 wrong.append((route, kind, status))
     assert wrong == []
 
 
-def test_methods_that_flask_adds_are_guarded_too(api: Api) -> None:
+def test_methods_that_flask_adds_are_guarded_too(api: Api, askers: dict[str, Asker]) -> None:
     for route in routes(api):
         if EXPECTED[route] is not Access.PUBLIC:
-            assert ask(api, route, "none", "OPTIONS") == 401
-            assert ask(api, route, "none", "HEAD") in (401, 405)
+            shut = "401" if route.partition(" ")[2].startswith(PROGRAMS) else "sign in"
+            assert ask(askers["none"], route, "OPTIONS") == shut
+            assert ask(askers["none"], route, "HEAD") in (shut, "405")
 
 
-def test_a_route_without_a_rule_is_for_nobody(api: Api) -> None:
-    api.app.add_url_rule("/forgotten", "forgotten", lambda: "secret")
-    assert api.client.get("/forgotten").status_code == 401
-    assert api.get("/forgotten", TokenRole.SUPERADMIN).status_code == 403
+@pytest.mark.parametrize("path", ["/forgotten", "/api/forgotten"])
+def test_a_route_without_a_rule_is_for_nobody(api: Api, path: str) -> None:
+    api.app.add_url_rule(path, "forgotten", lambda: "secret")
+    boss = with_user(api, "boss", Role.SUPERADMIN)
+    assert api.client.get(path).status_code in (303, 401)
+    assert api.get(path, TokenRole.SUPERADMIN).status_code in (303, 403)
+    assert boss.get(path).status_code == 403
 
 
 def test_a_device_token_takes_the_uuid_in_either_case(api: Api) -> None:

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from infoscreen_server.models import (
     User,
     UtcTime,
 )
+from infoscreen_server.models_history import Incident, IssueCount, StateSpan
 from infoscreen_shared.messages import LogLevel, ScreenHealthStatus
 
 UUID = "0b6c0f5e-94a5-4f0c-9a55-0d9b3f7c2a11"
@@ -141,6 +142,52 @@ def test_pictures_are_added_to_a_fleet_and_taken_away_again(database_url: str) -
     assert messages(database_url) == [("kept", NOW, LogLevel.WARN)]
     db.upgrade(database_url)
     assert "screenshots" in tables(database_url)
+
+
+def test_a_fleet_begins_its_history_with_what_is_known_now(database_url: str) -> None:
+    db.upgrade(database_url)
+    engine = db.make_engine(database_url)
+    now = datetime.now(UTC).replace(microsecond=0)
+    log = {"client_uuid": UUID, "received_at": now}
+    rows = [
+        ("ERROR", None, now - timedelta(hours=25), "counted out"),
+        ("ERROR", None, now - timedelta(hours=2), "older"),
+        ("ERROR", "", now - timedelta(hours=1), "n" * 400),
+        ("WARN", "screen.unseen", now - timedelta(hours=1), "unseen"),
+        ("INFO", "player.started", now - timedelta(hours=1), "started"),
+    ]
+    with db.writing(engine) as connection, Session(connection) as session:
+        told = {"process_status": "crashed", "screen_health_status": "OK", "state_at": now}
+        session.add(Client(uuid=UUID, registered_at=NOW, last_alive=now, online=True, **told))
+        session.add(Client(uuid=UUID[:-1] + "2", registered_at=NOW, last_alive=NOW, online=False))
+        session.add(Client(uuid=UUID[:-1] + "3", registered_at=NOW))
+        session.flush()
+        session.add(Counter(client_uuid=UUID, error=2, warn=1, info=1))
+        for level, code, when, message in rows:
+            session.add(ClientLog(level=LogLevel(level), code=code, timestamp=when, message=message, **log))
+        session.flush()
+    for _ in range(2):
+        db.downgrade(database_url, "0004")
+        assert not {"state_spans", "incidents", "issue_counts"} & tables(database_url)
+        db.upgrade(database_url)
+    with engine.connect() as connection:
+        spans = connection.execute(
+            select(StateSpan.client_uuid, StateSpan.kind, StateSpan.state, StateSpan.began_at, StateSpan.ended_at)
+        ).all()
+        lasting = connection.execute(select(Incident.client_uuid, Incident.began_at, Incident.ended_at)).all()
+        counted = connection.execute(select(*IssueCount.__table__.columns)).all()
+    engine.dispose()
+    assert sorted(tuple(span) for span in spans) == [
+        (UUID, "link", "online", now, None),
+        (UUID, "process", "crashed", now, None),
+        (UUID, "screen", "OK", now, None),
+        (UUID[:-1] + "2", "link", "offline", NOW, None),
+    ]
+    assert [tuple(row) for row in lasting] == [(UUID[:-1] + "2", NOW, None)]
+    assert sorted(tuple(row) for row in counted) == [
+        (UUID, "ERROR", "", 2, now - timedelta(hours=1), "n" * 300),
+        (UUID, "WARN", "screen.unseen", 1, now - timedelta(hours=1), "unseen"),
+    ]
 
 
 def test_down_to_nothing_and_up_again_with_data_in_it(database_url: str) -> None:

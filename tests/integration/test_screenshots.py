@@ -80,7 +80,7 @@ def test_a_picture_may_be_kept_by_the_browser_alone(api: Api) -> None:
     url = f"{LIST}/{api.upload(GOOD).json['id']}.jpg"
     shown = api.get(url)
     kept = ("Cache-Control", "Vary", "X-Content-Type-Options")
-    assert [shown.headers[name] for name in kept] == ["private, max-age=3600", "Authorization", "nosniff"]
+    assert [shown.headers[name] for name in kept] == ["private, max-age=3600", "Authorization, Cookie", "nosniff"]
     header = {"Authorization": f"Bearer {api.token(TokenRole.ADMIN)}"}
     again = api.client.get(url, headers=header | {"If-None-Match": shown.headers["ETag"]})
     assert (again.status_code, again.data, again.headers["Cache-Control"]) == (304, b"", "private, max-age=3600")

@@ -61,9 +61,9 @@ class Front:
         for shipped, here in (
             ("infoscreen.example;", "localhost;"),
             ("listen 80;", f"listen 127.0.0.1:{self.plain};"),
-            ("listen 443 ssl;", f"listen 127.0.0.1:{self.secure} ssl;"),
+            ("listen 443 ssl http2;", f"listen 127.0.0.1:{self.secure} ssl http2;"),
             ("    listen [::]:80;\n", ""),
-            ("    listen [::]:443 ssl;\n", ""),
+            ("    listen [::]:443 ssl http2;\n", ""),
             ("/etc/letsencrypt/live/infoscreen.example/fullchain.pem", str(certificate)),
             ("/etc/letsencrypt/live/infoscreen.example/privkey.pem", str(certificate.with_suffix(".key"))),
             ("127.0.0.1:8000", f"127.0.0.1:{server.port}"),

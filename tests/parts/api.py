@@ -57,4 +57,5 @@ class Api:
         )
 
     def close(self) -> None:
+        self.app.extensions["infoscreen_live"].close()
         self.engine.dispose()

@@ -46,10 +46,10 @@ class Server:
         assert self.process.poll() is None, self.log.read_text()
         return answers(self.port) and self.request("/healthz")[0] in (200, 503)
 
-    def call(self, *argv: str) -> str:
-        """A short verb on the same settings; its standard output."""
+    def call(self, *argv: str, said: str = "") -> str:
+        """A short verb on the same settings, with `said` on its standard input; its standard output."""
         done = subprocess.run(
-            [*COMMAND, *argv, "--config", self.config], capture_output=True, env=self.environment, text=True
+            [*COMMAND, *argv, "--config", self.config], input=said, capture_output=True, env=self.environment, text=True
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

@@ -39,6 +39,9 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         incident_screenshots_kept = 5
         public_url = "https://screens.example.org/"
         language = "de"
+        alert_allow_local = true
+        dead_man_url = "https://checks.example.org/ping/s3cret?status=up"
+        dead_man_seconds = 30
         [mqtt]
         host = "broker"
         port = 8883
@@ -63,6 +66,9 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         5,
         "https://screens.example.org",
         "de",
+        True,
+        "https://checks.example.org/ping/s3cret?status=up",
+        30,
     )
 
 
@@ -142,11 +148,20 @@ def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
         ("database_url = 'mysql://h/x'", "database_url: expected sqlite:////path/to/file or postgresql://"),
         ("database_url = 'postgresql://'", "database_url: expected sqlite:////path/to/file or postgresql://"),
         ("listen_host = ''", "listen_host: expected text"),
+        ("alert_allow_local = 'perhaps'", "alert_allow_local: expected true or false"),
+        ("dead_man_url = 'checks.example.org/s3cret'", "dead_man_url: expected a URL to ask for"),
+        ("dead_man_url = 'https://me:s3cret@h/'", "dead_man_url: expected a URL to ask for"),
+        ("dead_man_url = 'ftp://h/s3cret'", "dead_man_url: expected a URL to ask for"),
+        ("dead_man_url = 'http://h:x/s3cret'", "dead_man_url: expected a URL to ask for"),
+        ("dead_man_url = 'http://h/s3cret#x'", "dead_man_url: expected a URL to ask for"),
+        ("dead_man_url = 'http://h/s3 cret'", "dead_man_url: expected a URL to ask for"),
+        ("dead_man_seconds = 4", "dead_man_seconds: expected a whole number from 5 to 86400"),
     ],
 )
 def test_a_mistake_names_its_place(tmp_path: Path, text: str, expected: str) -> None:
     (problem,) = problems(written(tmp_path, text))
     assert problem.startswith(expected)
+    assert "s3" not in problem
 
 
 def test_broken_toml_and_missing_file(tmp_path: Path) -> None:
@@ -176,6 +191,11 @@ def test_secrets_are_neither_world_readable_nor_repeated(tmp_path: Path, text: s
     assert problem.endswith("holds a password and can be read by everyone; mend it with chmod 640")
     assert "s3cret" not in problem
     assert "s3cret" not in repr(load(written(tmp_path, text), {}))
+
+
+def test_who_knows_the_ping_url_could_ping_in_its_place(tmp_path: Path) -> None:
+    config = load(written(tmp_path, "dead_man_url = 'https://h/s3cret'"), {})
+    assert (config.dead_man_url, "s3cret" in repr(config)) == ("https://h/s3cret", False)
 
 
 def test_a_wrong_value_is_not_repeated(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 
 from infoscreen_server.incoming import arrival_of
-from infoscreen_server.ledger import Arrival, LaneKey, LaneState, Ledger, Policy, keys_of
+from infoscreen_server.ledger import Arrival, Known, LaneKey, LaneState, Ledger, Policy, keys_of
 from infoscreen_server.persist import _copy_text
 from parts.fuzz import MESSAGES
 
@@ -16,7 +16,7 @@ NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 def ledger_of(arrivals: list[Arrival]) -> Ledger:
     uuids, keys = keys_of(arrivals)
     lanes: dict[LaneKey, LaneState] = {key: LaneState(n, 0, 0, 0, 0, 0, None) for n, key in enumerate(sorted(keys))}
-    return Ledger(NOW, Policy(debug_mode=True), NOW, dict.fromkeys(uuids), lanes)
+    return Ledger(NOW, Policy(debug_mode=True), NOW, dict.fromkeys(uuids, Known()), lanes)
 
 
 def assert_storable(value: Any) -> None:

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from infoscreen_server import models_alerts, models_history  # noqa: F401  # known to Base once they are imported
+from infoscreen_server import models_alerts, models_history, models_live  # noqa: F401  # known to Base once they are imported
 from infoscreen_server.models import Base
 
 context.configure(

@@ -18,7 +18,21 @@ from infoscreen_server import i18n
 from infoscreen_server.accounts import Access
 from infoscreen_server.context import access
 from infoscreen_server.i18n import lazy
-from infoscreen_server.pages import sign_in, words
+from infoscreen_server.pages import (
+    account,
+    api_docs,
+    client,
+    clients,
+    logs,
+    reliability,
+    set_up,
+    sign_in,
+    system,
+    tokens,
+    users,
+    words,
+)
+from infoscreen_server.pages.visible import steady
 from infoscreen_shared import __version__
 
 STATIC = Path(__file__).parent.parent / "static"
@@ -33,7 +47,19 @@ NAVIGATION = (
 """Endpoint, word, for whom; the account menu stands apart."""
 THEMES = ("auto", "light", "dark")
 
-BLUEPRINTS = (sign_in.blueprint,)
+BLUEPRINTS = (
+    sign_in.blueprint,
+    set_up.blueprint,
+    clients.blueprint,
+    client.blueprint,
+    logs.blueprint,
+    reliability.blueprint,
+    system.blueprint,
+    account.blueprint,
+    users.blueprint,
+    tokens.blueprint,
+    api_docs.blueprint,
+)
 
 
 def install(app: Flask) -> None:
@@ -41,6 +67,7 @@ def install(app: Flask) -> None:
         app.register_blueprint(blueprint)
     app.add_url_rule("/static/<path:filename>", "static", _static)
     app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.finalize = steady
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.add_extension("jinja2.ext.i18n")
     app.jinja_env.install_gettext_callables(  # type: ignore[attr-defined]  # comes with the extension

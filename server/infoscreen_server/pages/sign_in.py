@@ -1,15 +1,20 @@
 """Signing in and out, and what anybody may choose for their own browser: language and theme."""
 
+import math
+from collections.abc import Callable
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, flash, make_response, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from infoscreen_server import accounts, sessions
+from infoscreen_server import accounts, audit, sessions, throttle, users
 from infoscreen_server.accounts import Access
 from infoscreen_server.context import access, parts, signed
 from infoscreen_server.i18n import LANGUAGES, gettext
+from infoscreen_server.pages import words
 from infoscreen_server.sessions import SESSION
+from infoscreen_server.throttle import Paused
 
 blueprint = Blueprint("sign_in", __name__)
 
@@ -22,7 +27,7 @@ def form() -> AnyResponse:
     onward = own_address(request.args.get("next"))
     if signed() is not None:
         return redirect(onward, 303)
-    return make_response(render_template("sign_in.html", next=onward, wrong=None, name=""))
+    return _form(onward, nobody=not users.is_anybody(parts().engine))
 
 
 @blueprint.post("/sign-in")
@@ -30,16 +35,41 @@ def form() -> AnyResponse:
 def enter() -> AnyResponse:
     onward = own_address(request.form.get("next"))
     name, password = request.form.get("name", "").strip(), request.form.get("password", "")
+    try:
+        attempt = throttle.begin(parts().engine, name, audit.address(), parts().now())
+    except Paused as paused:
+        audit.note("sign-in held back", name=name)
+        return held_back(paused, lambda wrong: _form(onward, name, wrong))
     user = accounts.sign_in(parts().engine, name, password)
     if user is None:
-        wrong = gettext("The name or the password is wrong.")
-        return make_response(render_template("sign_in.html", next=onward, wrong=wrong, name=name[:64]), 401)
+        audit.note("sign-in failed", name=name)
+        return _form(onward, name, gettext("The name or the password is wrong."), 401)
+    throttle.forgive(parts().engine, attempt)
     start_session(user.id)
+    audit.note("signed in", name=user.name)
     return redirect(onward, 303)
 
 
+def _form(onward: str, name: str = "", wrong: str | None = None, status: int = 200, nobody: bool = False) -> Response:
+    text = render_template("sign_in.html", next=onward, wrong=wrong, name=name[:64], nobody=nobody)
+    return make_response(text, status)
+
+
+def held_back(paused: Paused, page: Callable[[str], Response]) -> Response:
+    """The page again with how long to wait, the same for every name."""
+    seconds = math.ceil(paused.wait.total_seconds())
+    wait = words.duration(seconds)
+    response = page(gettext("There were too many wrong passwords. Try again in %(wait)s.", wait=wait))
+    response.status_code = HTTPStatus.TOO_MANY_REQUESTS
+    response.headers["Retry-After"] = str(seconds)
+    return response
+
+
 def start_session(user_id: int) -> None:
-    """A new session under a new token, whatever the browser brought along."""
+    """A new session under a new token, whatever the browser brought along; an old one ends."""
+    known = signed()
+    if known is not None:
+        sessions.end(parts().engine, known.token_hash)
     session.clear()
     session.permanent = True
     browser = request.headers.get("User-Agent", "")
@@ -52,6 +82,7 @@ def leave() -> AnyResponse:
     known = signed()
     if known is not None:
         sessions.end(parts().engine, known.token_hash)
+        audit.note("signed out")
     session.clear()
     flash(gettext("You are signed out."))
     return redirect(url_for("sign_in.form"), 303)

@@ -1,11 +1,13 @@
-"""How values are worded on pages: states, durations, sizes, roles. The templates' filters; pure but for the language."""
+"""How values are worded on pages: states, durations, sizes, roles. The templates' filters; pure but for language."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from babel.numbers import format_decimal
+
 from infoscreen_server.accounts import Access, Caller, allowed
-from infoscreen_server.i18n import gettext, lazy, ngettext
+from infoscreen_server.i18n import gettext, language, lazy, ngettext
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
@@ -60,6 +62,20 @@ def word(value: object) -> str:
     return gettext(_STATES[text]) if text in _STATES else text
 
 
+_ACCESS = {
+    "public": lazy("everybody, without a token"),
+    "user_or_higher": lazy("users and higher"),
+    "admin_or_higher": lazy("administrators and higher"),
+    "superadmin": lazy("super administrators"),
+    "own_device": lazy("the kiosk itself, with its own token"),
+}
+
+
+def access_word(rule: str) -> str:
+    """Whom a route is for."""
+    return gettext(_ACCESS[rule])
+
+
 def kind(value: object) -> str:
     """How a state is drawn: good, warn, bad, off, info or none."""
     return _KINDS.get(str(value), "none")
@@ -106,6 +122,14 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{int(share * 10_000) / 100:.2f} %"
 
 
+def count(number: int | None) -> str:
+    """With the language's sign between thousands: 18,412."""
+    if number is None:
+        return "–"
+    # Small ones are the same everywhere, and a list has hundreds of them.
+    return str(number) if 0 <= number < 1000 else str(format_decimal(number, locale=language()))
+
+
 def moment(value: datetime | str | None) -> datetime | None:
     """The API's dicts have times as text."""
     return datetime.fromisoformat(value).astimezone(UTC) if isinstance(value, str) else value
@@ -123,14 +147,24 @@ def iso(value: datetime | str) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
+def form_time(when: datetime, up: bool = False) -> str:
+    """For a datetime-local field, in UTC to the second; `up` to the next one: an end stays behind its records."""
+    if up and when.microsecond:
+        when += timedelta(seconds=1)
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "word": word,
     "kind": kind,
+    "access_word": access_word,
     "duration": duration,
     "ago": ago,
     "size": size,
     "percent": percent,
+    "count": count,
     "moment": moment,
     "utc": utc,
     "iso": iso,
+    "form_time": form_time,
 }

@@ -1,8 +1,12 @@
 // What every page gains from JavaScript: times in the viewer's zone, copy buttons, questions before what cannot be undone,
 // the search key. Nothing here is needed to read or to use a page.
 
-const language = document.documentElement.lang || "en";
+const spoken = document.documentElement.lang || "en";
+// The page's language, as it is written where the viewer lives: 24 hours or 12.
+const language = navigator.languages?.find((each) => each.split("-")[0] === spoken) ?? spoken;
 const full = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
+const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const day = new Intl.DateTimeFormat(language, { day: "numeric", month: "short" });
 const relative = new Intl.RelativeTimeFormat(language, { numeric: "always", style: "short" });
 const STEPS = [[60, "second", 1], [3600, "minute", 60], [86400, "hour", 3600], [Infinity, "day", 86400]];
 
@@ -14,6 +18,10 @@ function since(seconds) {
 // Put all <time> below `root` into the viewer's zone; UTC stays in the title, which the server wrote.
 export function localTimes(root = document) {
   const now = Date.now();
+  for (const tick of root.querySelectorAll("text[data-tick]")) {
+    tick.textContent = (tick.dataset.as === "day" ? day : clock).format(new Date(tick.dataset.tick));
+  }
+  for (const element of root.querySelectorAll("[data-only-utc]")) element.hidden = true;
   for (const element of root.querySelectorAll("time[datetime]")) {
     const when = new Date(element.dateTime);
     if (Number.isNaN(when.getTime())) continue;

@@ -18,6 +18,7 @@ def upgrade() -> None:
     op.add_column("clients", sa.Column("name", sa.String(100)))
     op.add_column("clients", sa.Column("location", sa.String(100)))
     op.add_column("tokens", sa.Column("scope", sa.String(16), nullable=False, server_default="all"))
+    op.add_column("tokens", sa.Column("created_by", sa.BigInteger))
     op.create_table(
         "client_tags",
         sa.Column("client_uuid", sa.String(36), nullable=False),
@@ -71,6 +72,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("app_key", "set_up_links", "sign_in_failures", "sign_ins", "client_tags"):
         op.drop_table(table)
+    op.drop_column("tokens", "created_by")
     op.drop_column("tokens", "scope")
     op.drop_column("clients", "location")
     op.drop_column("clients", "name")

@@ -1,0 +1,264 @@
+"""The API's routes about what was: one client's timeline and incidents, reliability, and the issues of the fleet.
+
+Check parameters, call the query, shape the answer; the queries are those of the dashboard.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+from flask import Response, jsonify, make_response
+from flask_openapi3.blueprint import APIBlueprint
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from infoscreen_server import fleet, history, issues, queries, reliability
+from infoscreen_server.accounts import Access
+from infoscreen_server.api_export import cell
+from infoscreen_server.context import Refusal, access, caller, no_client, parts
+from infoscreen_server.forms import TOKEN, Answer, ClientPath, FleetQuery, PageQuery, Query, answers
+from infoscreen_server.models_history import IncidentKind
+from infoscreen_shared.messages import MAX_CODE_CHARS, LogLevel, clean, timestamp_text
+
+MAX_NOTE = 500
+
+# --- what comes in ----------------------------------------------------------------------------------------------------
+
+
+class Period(StrEnum):
+    DAY = "24h"
+    WEEK = "7d"
+    MONTH = "30d"
+    QUARTER = "90d"
+
+
+LENGTHS = {
+    Period.DAY: timedelta(days=1),
+    Period.WEEK: timedelta(days=7),
+    Period.MONTH: timedelta(days=30),
+    Period.QUARTER: timedelta(days=90),
+}
+
+
+class TimelineQuery(Query):
+    period: Literal[Period.DAY, Period.WEEK, Period.MONTH] = Field(Period.DAY, description="up to now")
+
+
+class ReliabilityQuery(FleetQuery):
+    period: Period = Field(Period.WEEK, description="up to now")
+
+
+class IncidentQuery(PageQuery):
+    kind: list[IncidentKind] = Field([], description="may be repeated; default: all")
+
+
+def _note(text: str) -> str:
+    note = clean(text.strip())
+    if not 0 < len(note) <= MAX_NOTE:
+        raise ValueError(f"expected 1 to {MAX_NOTE} characters")
+    return note
+
+
+class AcknowledgeBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    level: Literal[LogLevel.ERROR, LogLevel.WARN]
+    code: Annotated[str, AfterValidator(clean)] = Field("", max_length=MAX_CODE_CHARS, description="empty: without one")
+    note: Annotated[str, AfterValidator(_note)] = Field(description=f"1 to {MAX_NOTE} characters")
+
+
+# --- what goes out ----------------------------------------------------------------------------------------------------
+
+
+class Segment(Answer):
+    state: str
+    began_at: datetime
+    ended_at: datetime
+    known: bool = Field(description="false: the client was not heard of, this is the last that it told")
+    lasting: bool = Field(description="it goes on behind the end of the period")
+
+
+class Timeline(Answer):
+    start: datetime
+    end: datetime
+    link: list[Segment]
+    process: list[Segment]
+    screen: list[Segment]
+
+
+class IncidentAnswer(Answer):
+    id: int
+    client_uuid: str
+    kind: IncidentKind
+    began_at: datetime
+    ended_at: datetime | None = Field(description="null while it lasts")
+    code: str = Field(description="of the event that opened it, as is `message`")
+    message: str
+    restarts: int
+    last_event_at: datetime
+
+
+class Incidents(Answer):
+    incidents: list[IncidentAnswer]
+    count: int
+    next: str | None = Field(description="for `before`; null on the last page")
+
+
+class ClientReliability(Answer):
+    uuid: str
+    name: str | None
+    hostname: str | None
+    location: str | None
+    availability: float | None = Field(
+        description="1 - (union of player and screen incidents) / observed time; null if nothing was observed"
+    )
+    incidents: int = Field(description="of player and screen, that touch the observed time")
+    mtbf_s: float | None = Field(description="observed up time / incidents")
+    mttr_s: float | None = Field(description="mean duration of the incidents that ended")
+    down_s: float
+    observed_s: float = Field(
+        description="since registration, within the period; while the client is offline up to when it was last heard of"
+    )
+    reachable: float | None = Field(description="share of the time since registration in which it was heard of")
+
+
+class Reliability(Answer):
+    start: datetime
+    end: datetime
+    clients: list[ClientReliability] = Field(description="the least available first")
+    count: int
+
+
+class Note(Answer):
+    note: str
+    by: str
+    at: datetime
+
+
+class IssueAnswer(Answer):
+    level: LogLevel
+    code: str = Field(description="empty for records without one")
+    clients: int
+    records: int
+    last_at: datetime
+    last_message: str
+    last_client: str
+    acknowledgement: Note | None
+
+
+class Issues(Answer):
+    issues: list[IssueAnswer]
+    count: int
+
+
+class Acknowledged(Answer):
+    acknowledged: bool
+
+
+_CSV: dict[str, Any] = {
+    "description": (
+        "RFC 4180, in UTF-8 with a byte order mark, the least available first. An apostrophe stands before a text that "
+        "a spreadsheet could take for a formula."
+    ),
+    "content": {"text/csv": {"schema": {"type": "string"}}},
+}
+CSV_COLUMNS = tuple(ClientReliability.model_fields)
+
+# --- routes -----------------------------------------------------------------------------------------------------------
+
+past = APIBlueprint("past", __name__)
+
+
+@past.get("/api/clients/<uuid>/timeline", operation_id="timeline", security=TOKEN, responses=answers(Timeline, 404))
+@access(Access.USER_OR_HIGHER)
+def timeline(path: ClientPath, query: TimelineQuery) -> Response:
+    """What a client's link, player and screen were, oldest first. What is not known is left out."""
+    now = parts().now()
+    start = now - LENGTHS[query.period]
+    with parts().engine.connect() as connection:
+        if not queries.client_exists(connection, path.uuid):
+            raise no_client()
+        found = history.timeline(connection, path.uuid, start, now, now)
+    return jsonify(_plain({"start": start, "end": now, **found}))
+
+
+@past.get("/api/clients/<uuid>/incidents", operation_id="incidents", security=TOKEN, responses=answers(Incidents, 404))
+@access(Access.USER_OR_HIGHER)
+def incidents(path: ClientPath, query: IncidentQuery) -> Response:
+    """Incidents of one client, newest first."""
+    with parts().engine.connect() as connection:
+        page = history.incidents_page(connection, path.uuid, kinds=query.kind, limit=query.limit, before=query.cursor)
+        if not page.incidents and not queries.client_exists(connection, path.uuid):
+            raise no_client()
+    following = None if page.following is None else page.following.text()
+    return jsonify(incidents=_plain(page.incidents), count=len(page.incidents), next=following)
+
+
+@past.get("/api/reliability", operation_id="reliability", security=TOKEN, responses=answers(Reliability))
+@access(Access.USER_OR_HIGHER)
+def fleet_reliability(query: ReliabilityQuery) -> Response:
+    """Availability, incidents, and times between and until repair of all clients."""
+    start, end, rows = _reliability(query)
+    return jsonify(start=timestamp_text(start), end=timestamp_text(end), clients=rows, count=len(rows))
+
+
+@past.get("/api/reliability.csv", operation_id="reliability_csv", security=TOKEN, responses=answers(_CSV))
+@access(Access.USER_OR_HIGHER)
+def reliability_csv(query: ReliabilityQuery) -> Response:
+    """The same as CSV."""
+    _start, end, rows = _reliability(query)
+    response = make_response("\ufeff" + csv_text(rows))
+    response.content_type = "text/csv; charset=utf-8"
+    name = f"reliability-{query.period}-{end:%Y%m%dT%H%M%SZ}.csv"
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+def _reliability(query: ReliabilityQuery) -> tuple[datetime, datetime, list[dict[str, Any]]]:
+    now = parts().now()
+    start = now - LENGTHS[query.period]
+    with parts().engine.connect() as connection:
+        conditions = fleet.conditions(connection, query.wanted, fleet.At(now, fleet.silence_of(parts().config)))
+        return start, now, reliability.fleet_reliability(connection, start, now, now, conditions)
+
+
+def csv_text(rows: Iterable[dict[str, Any]]) -> str:
+    """Names come from people and kiosks: none of them is to be run as a formula."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(CSV_COLUMNS)
+    writer.writerows([cell(row[name]) for name in CSV_COLUMNS] for row in rows)
+    return out.getvalue()
+
+
+@past.get("/api/issues", operation_id="issues", security=TOKEN, responses=answers(Issues))
+@access(Access.SUPERADMIN)
+def active_issues() -> Response:
+    """What is wrong in the fleet: every error, and warnings that repeat, of the last 24 hours, grouped by code."""
+    with parts().engine.connect() as connection:
+        found = issues.active_issues(connection, parts().now())
+    return jsonify(issues=_plain(found), count=len(found))
+
+
+@past.post("/api/issues/acknowledge", operation_id="acknowledge", security=TOKEN, responses=answers(Acknowledged, 404))
+@access(Access.SUPERADMIN)
+def acknowledge(body: AcknowledgeBody) -> Response:
+    """Say that somebody knows of an issue. Holds until it is gone or another client shows it."""
+    issue = issues.Issue(body.level, body.code)
+    if not issues.acknowledge(parts().engine, issue, body.note, caller().name, parts().now()):
+        raise Refusal(HTTPStatus.NOT_FOUND, "there is no such issue now")
+    return jsonify(acknowledged=True)
+
+
+def _plain(value: Any) -> Any:
+    """Times as text, as all answers have them."""
+    if isinstance(value, datetime):
+        return timestamp_text(value)
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return value

@@ -1,0 +1,183 @@
+"""The home page: one glance says which screens need someone. And what people call a screen: name, place, tags."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from flask import Blueprint, Response, abort, flash, make_response, redirect, render_template, request, url_for
+from sqlalchemy import Connection
+from werkzeug.wrappers import Response as AnyResponse
+
+from infoscreen_server import fleet, labels, queries, reliability
+from infoscreen_server.accounts import Access
+from infoscreen_server.context import access, parts
+from infoscreen_server.fleet import Place, State, Wanted
+from infoscreen_server.i18n import gettext, lazy
+from infoscreen_server.pages import charts, words
+from infoscreen_shared.topics import is_uuid
+
+blueprint = Blueprint("clients", __name__)
+
+SPARK_DAYS = 14
+MOST_TAGS = 3
+"""Of one client in the list."""
+STATES = {
+    State.PROBLEM: lazy("Needs someone"),
+    State.IDLE: lazy("Not playing"),
+    State.FINE: lazy("Fine"),
+    State.OFFLINE: lazy("Offline"),
+    State.CRASHED: lazy("Player crashed"),
+    State.STARTING: lazy("Player starting"),
+    State.STOPPED: lazy("Player stopped"),
+    State.UNKNOWN: lazy("Player unknown"),
+    State.RUNNING: lazy("Player running"),
+    State.BLACK: lazy("Screen black"),
+    State.FROZEN: lazy("Screen frozen"),
+    State.UNSEEN: lazy("Screen unknown"),
+    State.NEVER: lazy("Never seen"),
+}
+"""In the order in which they are offered."""
+
+
+@blueprint.get("/")
+@access(Access.USER_OR_HIGHER)
+def home() -> Response:
+    wanted, at = wanted_of(request.args), moment()
+    with parts().engine.connect() as connection:
+        page = fleet.page(connection, wanted, at, _place(request.args.get("after")))
+        counts = fleet.counts(connection, wanted, at)
+        known = fleet.known(connection)
+        sparks = _sparks(connection, [client["uuid"] for client in page.clients], at.now)
+        somewhere = bool(page.clients) or _any_client(connection, counts)
+    filters = filters_of(wanted)
+    more = page.following and url_for("clients.home", **filters, after=page.following.encoded())
+    text = render_template(
+        "clients.html",
+        page=page,
+        counts=counts,
+        known=known,
+        sparks=sparks,
+        states=STATES,
+        wanted=wanted,
+        filters=filters,
+        with_state=lambda state: filters_of(replace(wanted, state=state)),
+        now=at.now,
+        first_url=url_for("clients.home", **filters) if request.args.get("after") else None,
+        more_url=more,
+        any_client=somewhere,
+        most_tags=MOST_TAGS,
+    )
+    return make_response(text)
+
+
+def moment() -> fleet.At:
+    return fleet.At(parts().now(), fleet.silence_of(parts().config))
+
+
+def wanted_of(given: Any) -> Wanted:
+    """Out of an address, in which anything may stand: what is unknown asks for nothing."""
+    state = given.get("state", "")
+    return Wanted(
+        State(state) if state in set(State) else None,
+        given.get("tag", "").strip()[: labels.MAX_TAG] or None,
+        given.get("location", "").strip()[: labels.MAX_NAME] or None,
+        given.get("q", "").strip()[: fleet.MAX_TEXT],
+    )
+
+
+def filters_of(wanted: Wanted) -> dict[str, Any]:
+    """The other way round, without what asks for nothing."""
+    found = {"q": wanted.text, "state": wanted.state, "tag": wanted.tag, "location": wanted.location}
+    return {name: str(value) for name, value in found.items() if value}
+
+
+def _place(text: str | None) -> Place | None:
+    try:
+        return Place.parse(text) if text else None
+    except ValueError:
+        return None
+
+
+def _any_client(connection: Connection, counts: dict[str, int]) -> bool:
+    return counts["all"] > 0 or fleet.counts(connection, Wanted(), moment())["all"] > 0
+
+
+class Spark(NamedTuple):
+    bars: charts.Bars
+    availability: float | None
+    label: str
+
+
+def _sparks(connection: Connection, uuids: list[str], now: datetime) -> dict[str, Spark]:
+    """Those of which nothing is known yet have none."""
+    if not uuids:
+        return {}
+    days = reliability.last_days(now, SPARK_DAYS)
+    lengths = [day.length.total_seconds() for day in days]
+    found = reliability.daily_availability(connection, uuids, SPARK_DAYS, now)
+    return {uuid: _spark(shares, lengths) for uuid, shares in found.items() if any(each is not None for each in shares)}
+
+
+def _spark(shares: Sequence[float | None], lengths: Sequence[float]) -> Spark:
+    known = [(share, length) for share, length in zip(shares, lengths, strict=True) if share is not None]
+    total = sum(length for _, length in known)
+    mean = sum(share * length for share, length in known) / total if total else min(share for share, _ in known)
+    worst = words.percent(min(share for share, _ in known))
+    label = gettext(
+        "%(days)s days, %(share)s available, worst day %(worst)s",
+        days=len(shares), share=words.percent(mean), worst=worst,
+    )  # fmt: skip
+    return Spark(charts.bars(shares), mean, label)
+
+
+# --- what people call it ----------------------------------------------------------------------------------------------
+
+
+def known_uuid(uuid: str) -> str:
+    """As it is kept, or 404."""
+    if not is_uuid(uuid.lower()):
+        abort(HTTPStatus.NOT_FOUND)
+    return uuid.lower()
+
+
+@blueprint.get("/clients/<uuid>/edit")
+@access(Access.ADMIN_OR_HIGHER)
+def edit(uuid: str) -> AnyResponse:
+    found = _client(known_uuid(uuid))
+    given = {"name": found["name"] or "", "location": found["location"] or "", "tags": ", ".join(found["tags"])}
+    return _form(found, given, {})
+
+
+@blueprint.post("/clients/<uuid>/edit")
+@access(Access.ADMIN_OR_HIGHER)
+def change(uuid: str) -> AnyResponse:
+    found = _client(known_uuid(uuid))
+    given = {field: request.form.get(field, "") for field in ("name", "location", "tags")}
+    try:
+        checked = labels.checked(given["name"], given["location"], given["tags"].split(","))
+    except labels.LabelError as error:
+        return _form(found, given, {error.field: error.text})
+    if not labels.write(parts().engine, found["uuid"], checked):
+        abort(HTTPStatus.NOT_FOUND)
+    flash(gettext("Saved."))
+    return redirect(url_for("client.page", uuid=found["uuid"]), 303)
+
+
+def _client(uuid: str) -> dict[str, Any]:
+    at = moment()
+    with parts().engine.connect() as connection:
+        found = queries.client(connection, uuid, at.now, at.silence)
+    if found is None:
+        abort(HTTPStatus.NOT_FOUND)
+    return found
+
+
+def _form(found: dict[str, Any], given: dict[str, str], wrong: dict[str, str]) -> Response:
+    with parts().engine.connect() as connection:
+        known = fleet.known(connection)
+    # A refused form is shown as it was sent, but no longer than anything that could be right.
+    shown = {field: text[:2000] for field, text in given.items()}
+    text = render_template("client_edit.html", client=found, given=shown, wrong=wrong, known=known)
+    return make_response(text, HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK)

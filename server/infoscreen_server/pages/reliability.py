@@ -1,0 +1,77 @@
+"""Which screens are least reliable, worst first, over a time of one's choice; the rules are in reliability."""
+
+from datetime import timedelta
+from typing import Any
+
+from flask import Blueprint, Response, make_response, render_template, request, url_for
+
+from infoscreen_server import fleet, reliability
+from infoscreen_server.accounts import Access
+from infoscreen_server.context import access, parts
+from infoscreen_server.i18n import lazy
+from infoscreen_server.pages import charts, timeline
+from infoscreen_server.pages.clients import filters_of, moment, wanted_of
+
+blueprint = Blueprint("reliability", __name__)
+
+PAGE = 100
+PERIODS = timeline.PERIODS | {"90d": (lazy("90 days"), timedelta(days=90))}
+USUAL = "7d"
+
+
+@blueprint.get("/reliability")
+@access(Access.USER_OR_HIGHER)
+def page() -> Response:
+    at, wanted = moment(), wanted_of(request.args)
+    period = request.args.get("period", "")
+    period = period if period in PERIODS else USUAL
+    began = at.now - PERIODS[period][1]
+    with parts().engine.connect() as connection:
+        conditions = fleet.conditions(connection, wanted, at)
+        rows = reliability.fleet_reliability(connection, began, at.now, at.now, conditions)
+        known = fleet.known(connection)
+    number = _number(request.args.get("page"), len(rows))
+    filters = filters_of(wanted) | ({} if period == USUAL else {"period": period})
+    text = render_template(
+        "reliability.html",
+        rows=rows[(number - 1) * PAGE : number * PAGE],
+        first=(number - 1) * PAGE + 1,
+        total=len(rows),
+        summary=_summary(rows),
+        longest=max((row["down_s"] for row in rows), default=0.0),
+        meter=charts.meter,
+        known=known,
+        wanted=wanted,
+        filters=filters,
+        period=period,
+        periods={name: text for name, (text, _) in PERIODS.items()},
+        before_url=_url(filters, number - 1) if number > 1 else None,
+        after_url=_url(filters, number + 1) if number * PAGE < len(rows) else None,
+        csv_url=url_for("past.reliability_csv", **filters),
+    )
+    return make_response(text)
+
+
+def _number(text: str | None, rows: int) -> int:
+    """A page that there is."""
+    last = max(1, -(-rows // PAGE))
+    return (
+        min(int(text), last) if text and text.isdecimal() and text.isascii() and 0 < len(text) < 7 and int(text) else 1
+    )
+
+
+def _url(filters: dict[str, Any], number: int) -> str:
+    more: dict[str, Any] = {"page": number} if number > 1 else {}
+    return url_for("reliability.page", **filters, **more)
+
+
+def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """All of them together: a second of any screen counts the same."""
+    observed = sum(row["observed_s"] for row in rows)
+    down = sum(row["down_s"] for row in rows)
+    return {
+        "availability": 1 - down / observed if observed else None,
+        "incidents": sum(row["incidents"] for row in rows),
+        "down_s": down,
+        "affected": sum(row["incidents"] > 0 for row in rows),
+    }

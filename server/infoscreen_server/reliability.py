@@ -1,0 +1,222 @@
+"""How reliable the kiosks are: availability, incidents, and the times between and until repair. Rule and reads.
+
+A kiosk is observed from its registration on, and while it is offline up to when it was last heard of: what happened
+behind that it will tell later. Of the observed time it was available when neither its player nor its screen had an
+incident. Time without connection is no fault of the picture and stands apart, as `reachable`.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, select, union_all
+
+from infoscreen_server.models import Client
+from infoscreen_server.models_history import Incident, IncidentKind
+
+ZERO = timedelta()
+
+
+class Outage(NamedTuple):
+    """An incident's time; `ended_at` is None while it lasts."""
+
+    began_at: datetime
+    ended_at: datetime | None
+
+
+class Window(NamedTuple):
+    start: datetime
+    end: datetime
+
+    @property
+    def length(self) -> timedelta:
+        return max(ZERO, self.end - self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    observed: timedelta
+    down: timedelta
+    """Union of the incidents within the observed time: two at once count once."""
+    incidents: int
+    """That touched the observed time."""
+    repaired: int
+    """Of these, the ones that ended within it."""
+    repair: timedelta
+    """Sum of the whole durations of those."""
+
+    @property
+    def availability(self) -> float | None:
+        """1 is always; None where nothing was observed."""
+        return 1 - self.down / self.observed if self.observed else None
+
+    @property
+    def between_failures(self) -> timedelta | None:
+        """MTBF; None without an incident."""
+        return (self.observed - self.down) / self.incidents if self.incidents else None
+
+    @property
+    def to_repair(self) -> timedelta | None:
+        """MTTR; None where none ended."""
+        return self.repair / self.repaired if self.repaired else None
+
+
+def observed(window: Window, registered_at: datetime, last_alive: datetime | None, *, online: bool) -> Window:
+    """The part of the window in which something is known of a client; it may be empty.
+
+    >>> def at(hour): return datetime(2026, 1, 2, hour, tzinfo=UTC)
+    >>> seen = observed(Window(at(0), at(9)), at(2), at(5), online=False)
+    >>> seen.start.hour, seen.end.hour
+    (2, 5)
+    """
+    start = max(window.start, registered_at)
+    end = window.end if online else min(window.end, last_alive or registered_at)
+    return Window(start, max(start, end))
+
+
+def touches(outage: Outage, window: Window) -> bool:
+    """Whether an outage is one of the window's: so that no moment belongs to two windows that follow each other."""
+    if outage.began_at >= window.start:
+        return outage.began_at < window.end
+    return outage.ended_at is None or outage.ended_at > window.start
+
+
+def measured(outages: Iterable[Outage], window: Window) -> Reliability:
+    """The figures over one observed window. `outages` in order of their beginning; they may overlap.
+
+    >>> def at(minute): return datetime(2026, 1, 2, 3, minute, tzinfo=UTC)
+    >>> player, screen = Outage(at(10), at(16)), Outage(at(14), at(20))
+    >>> found = measured([player, screen], Window(at(0), at(50)))
+    >>> found.availability, found.incidents
+    (0.8, 2)
+    >>> str(found.between_failures), str(found.to_repair)
+    ('0:20:00', '0:06:00')
+    """
+    start, end = window
+    down, repair, incidents, repaired, reached = ZERO, ZERO, 0, 0, start
+    for outage in outages:
+        if start >= end or not touches(outage, window):
+            continue
+        incidents += 1
+        began_at, ended_at = outage
+        if ended_at is not None and ended_at <= end:
+            repaired += 1
+            repair += ended_at - began_at
+        until = end if ended_at is None else min(ended_at, end)
+        if until > reached:
+            down += until - max(began_at, reached)
+            reached = until
+    return Reliability(window.length, down, incidents, repaired, repair)
+
+
+def daily(outages: Sequence[Outage], known: Window, days: Sequence[Window]) -> list[float | None]:
+    """Availability per day; None for a day of which nothing is known."""
+    parts = [Window(max(day.start, known.start), min(day.end, known.end)) for day in days]
+    return [measured(outages, part).availability if part.length else None for part in parts]
+
+
+def last_days(now: datetime, days: int) -> list[Window]:
+    """The UTC days up to today, oldest first; today ends now.
+
+    >>> [(day.start.day, day.end.day, day.end.hour) for day in last_days(datetime(2026, 1, 2, 3, tzinfo=UTC), 2)]
+    [(1, 2, 0), (2, 2, 3)]
+    """
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    starts = [today - timedelta(days=back) for back in reversed(range(days))]
+    return [Window(start, min(start + timedelta(days=1), now)) for start in starts]
+
+
+# --- reads ------------------------------------------------------------------------------------------------------------
+
+
+_CLIENT = (
+    Client.uuid,
+    Client.name,
+    Client.hostname,
+    Client.location,
+    Client.registered_at,
+    Client.last_alive,
+    Client.online,
+)
+
+
+def fleet_reliability(
+    connection: Connection,
+    start: datetime,
+    end: datetime,
+    now: datetime,
+    conditions: Sequence[ColumnElement[bool]] = (),
+) -> list[dict[str, Any]]:
+    """One row per client that meets the conditions, the least available first, then the one with most incidents.
+
+    Keys: uuid, name, hostname, location; availability (0 to 1, None if not observed), incidents, mtbf_s, mttr_s (None
+    where there is none), down_s, observed_s, reachable (share of the time since registration with a connection).
+    """
+    window = Window(start, min(end, now))
+    clients = connection.execute(select(*_CLIENT).where(*conditions)).all()
+    found = _outages(connection, window, [row.uuid for row in clients] if conditions else None)
+    return sorted((_figures(row, window, found.get(row.uuid, {})) for row in clients), key=_worst_first)
+
+
+def _worst_first(row: dict[str, Any]) -> tuple[bool, float, int, str]:
+    known = row["availability"] is not None
+    return not known, row["availability"] if known else 0.0, -row["incidents"], row["uuid"]
+
+
+def _figures(row: Row[Any], window: Window, outages: dict[bool, list[Outage]]) -> dict[str, Any]:
+    picture, link = outages.get(False, []), outages.get(True, [])
+    known = observed(window, row.registered_at, row.last_alive, online=row.online)
+    figures = measured(picture, known)
+    present = Window(known.start, max(known.start, window.end))
+    reachable = measured(link, present).availability if row.last_alive is not None else None
+    return {
+        **{name: getattr(row, name) for name in ("uuid", "name", "hostname", "location")},
+        "availability": figures.availability,
+        "incidents": figures.incidents,
+        "mtbf_s": _seconds(figures.between_failures),
+        "mttr_s": _seconds(figures.to_repair),
+        "down_s": figures.down.total_seconds(),
+        "observed_s": figures.observed.total_seconds(),
+        "reachable": reachable,
+    }
+
+
+def _seconds(length: timedelta | None) -> float | None:
+    return None if length is None else length.total_seconds()
+
+
+def _outages(
+    connection: Connection, window: Window, uuids: Collection[str] | None
+) -> dict[str, dict[bool, list[Outage]]]:
+    """By client the outages that touch the window, of the picture under False and of the link under True, in order."""
+    of_link = Incident.kind == IncidentKind.LINK
+    statement: Select[Any] = select(Incident.client_uuid, of_link, Incident.began_at, Incident.ended_at)
+    if uuids is not None:
+        statement = statement.where(Incident.client_uuid.in_(sorted(uuids)))
+    # In two, each along an index. That it began before the window's end is no question that an index should answer.
+    ended = statement.where(Incident.ended_at >= window.start)
+    lasting = statement.where(Incident.ended_at.is_(None))
+    found: dict[str, dict[bool, list[Outage]]] = {}
+    for uuid, link, began_at, ended_at in connection.execute(union_all(ended, lasting)):
+        if began_at < window.end:
+            found.setdefault(uuid, {}).setdefault(bool(link), []).append(Outage(began_at, ended_at))
+    for kinds in found.values():
+        for outages in kinds.values():
+            outages.sort(key=lambda outage: outage.began_at)
+    return found
+
+
+def daily_availability(
+    connection: Connection, uuids: Collection[str], days: int, now: datetime
+) -> dict[str, list[float | None]]:
+    """For each of these clients its availability on each of the last UTC days, oldest first, today up to now."""
+    spans = last_days(now, days)
+    window = Window(spans[0].start, now)
+    found = _outages(connection, window, uuids)
+    rows = connection.execute(select(*_CLIENT).where(Client.uuid.in_(sorted(uuids))))
+    answer: dict[str, list[float | None]] = {}
+    for row in rows:
+        known = observed(window, row.registered_at, row.last_alive, online=row.online)
+        answer[row.uuid] = daily(found.get(row.uuid, {}).get(False, []), known, spans)
+    return answer
