@@ -37,6 +37,7 @@ def _problem(status: int, text: str) -> Response:
     return response
 
 
+_FAULT = lazy("Something went wrong on the server")
 _TITLES = {
     400: lazy("This request cannot be understood"),
     403: lazy("You may not see this"),
@@ -52,7 +53,7 @@ def _answer(status: int, text: str) -> Response:
     """`text` for a program; for a person a page with words of its own, in the person's language."""
     if not is_page():
         return _problem(status, text)
-    title = gettext(_TITLES.get(status, lazy("Something went wrong on the server")))
+    title = gettext(_TITLES.get(status, _FAULT))
     return make_response(render_template("error.html", title=title, status=status), status)
 
 

@@ -13,9 +13,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
-
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 FALLBACK = "en"
 TRANSLATIONS = Path(__file__).parent / "translations"
@@ -48,6 +45,9 @@ def _catalogue(name: str) -> gnu.NullTranslations:
     path = TRANSLATIONS / name / "LC_MESSAGES" / "messages.po"
     if name == FALLBACK or not path.is_file():
         return gnu.NullTranslations()
+    from babel.messages.mofile import write_mo
+    from babel.messages.pofile import read_po
+
     compiled = BytesIO()
     with path.open("rb") as source:
         write_mo(compiled, read_po(source, locale=name))

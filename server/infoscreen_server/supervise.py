@@ -197,6 +197,6 @@ def run(config: ServerConfig, config_file: Path | None, *, migrate: bool) -> int
         ).returncode
         if code != 0:
             return code if code > 0 else 1
-    names = ["web", "housekeeping"] if config.mqtt is None else ["web", "ingest", "housekeeping"]
+    names = ["web", *([] if config.mqtt is None else ["ingest"]), "alerts", "housekeeping"]
     parts = [Part(name, command(name, config_file, bound=True)) for name in names]
     return Supervisor(parts, (config.listen_host, config.listen_port)).run()

@@ -56,7 +56,7 @@ def test_from_an_empty_folder_to_a_record_in_the_api(tmp_path: Path, broker: Bro
 def test_stops_within_three_seconds(alone: Server) -> None:
     alone.start()
     family = alone.family()
-    assert len(family) == 3  # web, its worker, housekeeping
+    assert len(family) == 4  # web, its worker, alerts, housekeeping
     begun = time.monotonic()
     assert alone.stop() == 0
     assert time.monotonic() - begun < 3

@@ -26,6 +26,7 @@ PICTURES = 6
 AROUND = timedelta(minutes=2)
 """So much before and after an incident its logs are shown."""
 EVENTS = {"video": lazy("video"), "website": lazy("website"), "presentation": lazy("presentation")}
+SOMETHING = lazy("Something was wrong")
 HAPPENED = {
     "told.crashed": lazy("The player was down"),
     "told.BLACK": lazy("The screen was black"),
@@ -113,7 +114,7 @@ def _pictures(connection: Connection, uuid: str) -> Pictures | None:
 
 def _happened(incident: dict[str, Any]) -> str:
     """In the kiosk's own words, or ours where it only told a state."""
-    return incident["message"].rstrip(".") or gettext(HAPPENED.get(incident["code"], lazy("Something was wrong")))
+    return incident["message"].rstrip(".") or gettext(HAPPENED.get(incident["code"], SOMETHING))
 
 
 def _around(incident: dict[str, Any]) -> dict[str, str]:

@@ -12,9 +12,9 @@ from infoscreen_server import accounts, audit, sessions, throttle, users
 from infoscreen_server.accounts import Access
 from infoscreen_server.context import access, parts, signed
 from infoscreen_server.i18n import LANGUAGES, gettext
-from infoscreen_server.pages import words
 from infoscreen_server.sessions import SESSION
 from infoscreen_server.throttle import Paused
+from infoscreen_server.wording import duration
 
 blueprint = Blueprint("sign_in", __name__)
 
@@ -58,7 +58,7 @@ def _form(onward: str, name: str = "", wrong: str | None = None, status: int = 2
 def held_back(paused: Paused, page: Callable[[str], Response]) -> Response:
     """The page again with how long to wait, the same for every name."""
     seconds = math.ceil(paused.wait.total_seconds())
-    wait = words.duration(seconds)
+    wait = duration(seconds)
     response = page(gettext("There were too many wrong passwords. Try again in %(wait)s.", wait=wait))
     response.status_code = HTTPStatus.TOO_MANY_REQUESTS
     response.headers["Retry-After"] = str(seconds)

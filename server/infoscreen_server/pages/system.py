@@ -23,8 +23,9 @@ from infoscreen_server.issues import Issue
 from infoscreen_server.live_source import Wish
 from infoscreen_server.log_search import log_of
 from infoscreen_server.models import Client
-from infoscreen_server.pages import charts, words
+from infoscreen_server.pages import charts
 from infoscreen_server.pages.visible import visible
+from infoscreen_server.wording import duration
 from infoscreen_shared import __version__
 from infoscreen_shared.messages import MAX_CODE_CHARS, LogLevel
 from infoscreen_shared.topics import is_uuid
@@ -269,7 +270,7 @@ def _rate(number: float) -> str:
 
 
 def _lag(seconds: float) -> str:
-    return gettext("%(s)s s", s=_rate(seconds)) if seconds < 10 else words.duration(seconds)
+    return gettext("%(s)s s", s=_rate(seconds)) if seconds < 10 else duration(seconds)
 
 
 def _chart(figures: Figures, now: datetime) -> charts.Line | None:

@@ -8,8 +8,7 @@ from babel.numbers import format_decimal
 
 from infoscreen_server.accounts import Access, Caller, allowed
 from infoscreen_server.i18n import gettext, language, lazy, ngettext
-
-MINUTE, HOUR, DAY = 60, 3600, 86_400
+from infoscreen_server.wording import DAY, HOUR, MINUTE, duration
 
 _STATES = {
     "running": lazy("Running"),
@@ -79,20 +78,6 @@ def access_word(rule: str) -> str:
 def kind(value: object) -> str:
     """How a state is drawn: good, warn, bad, off, info or none."""
     return _KINDS.get(str(value), "none")
-
-
-def duration(seconds: float | None) -> str:
-    """The two largest units: 45 s, 3 min 5 s, 2 h 10 min, 4 d 3 h."""
-    if seconds is None:
-        return "–"
-    total = max(0, round(seconds))
-    if total < MINUTE:
-        return gettext("%(s)d s", s=total)
-    if total < HOUR:
-        return gettext("%(m)d min %(s)d s", m=total // MINUTE, s=total % MINUTE)
-    if total < DAY:
-        return gettext("%(h)d h %(m)d min", h=total // HOUR, m=total % HOUR // MINUTE)
-    return gettext("%(d)d d %(h)d h", d=total // DAY, h=total % DAY // HOUR)
 
 
 def ago(when: datetime, now: datetime) -> str:

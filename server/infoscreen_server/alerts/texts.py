@@ -1,0 +1,128 @@
+"""The words of a message: one title, a few lines. Pure but for the language, which the caller chooses.
+
+What comes from kiosks and people is cut and freed of control characters, so that it can neither make lines of its own
+nor headers of a mail.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+
+from infoscreen_server.i18n import gettext, lazy, ngettext
+from infoscreen_server.models_alerts import MessageKind, RuleKind
+from infoscreen_server.wording import duration
+
+MOST_LISTED = 20
+MAX_NAME = 80
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """One alert, as a message tells of it."""
+
+    uuid: str | None
+    label: str
+    since: datetime
+    ended_at: datetime | None
+    detail: str
+    zone: tzinfo = UTC
+
+
+_WHAT = {
+    RuleKind.OFFLINE: lazy("offline"),
+    RuleKind.SCREEN: lazy("picture wrong"),
+    RuleKind.ERRORS: lazy("many errors"),
+    RuleKind.CRASH_LOOP: lazy("player crashes again and again"),
+    RuleKind.BUFFER: lazy("records dropped"),
+    RuleKind.OUTAGE: lazy("many screens fell silent at once: server, broker or network"),
+}
+UNSEEN = lazy("Unknown")
+_SCREEN = {"BLACK": lazy("Black"), "FROZEN": lazy("Frozen")}
+_ENDED = {
+    RuleKind.OFFLINE: lazy("online again"),
+    RuleKind.SCREEN: lazy("picture right again"),
+    RuleKind.ERRORS: lazy("no longer many errors"),
+    RuleKind.CRASH_LOOP: lazy("player steady again"),
+    RuleKind.BUFFER: lazy("no more records dropped"),
+    RuleKind.OUTAGE: lazy("most screens are heard of again"),
+}
+_HEADS = {
+    MessageKind.FIRING: lazy("ALERT"),
+    MessageKind.REMINDER: lazy("STILL"),
+    MessageKind.RECOVERED: lazy("RECOVERED"),
+    MessageKind.FLAPPING: lazy("FLAPPING"),
+    MessageKind.STEADY: lazy("STEADY"),
+}
+
+
+def plain(text: str, longest: int = MAX_NAME) -> str:
+    """One line, without anything that a reader does not see.
+
+    >>> plain("Hall 1\\r\\nBcc: all@example.org")
+    'Hall 1 Bcc: all@example.org'
+    """
+    one = _CONTROL.sub(" ", text).strip()
+    return one if len(one) <= longest else one[: longest - 1] + "…"
+
+
+def detail(kind: RuleKind, figures: dict[str, object], window: int | None) -> str:
+    """What the figures behind an alert say."""
+    number = figures.get("n")
+    span = duration(window)
+    if kind is RuleKind.SCREEN:
+        reason = figures.get("reason")
+        status = gettext(_SCREEN.get(str(figures.get("status")), UNSEEN))
+        return f"{status}: {plain(str(reason), 200)}" if reason else status
+    if kind is RuleKind.ERRORS:
+        return gettext("%(n)s errors in %(span)s", n=number, span=span)
+    if kind is RuleKind.CRASH_LOOP:
+        return gettext("%(n)s crashes in %(span)s", n=number, span=span)
+    if kind is RuleKind.BUFFER:
+        return plain(str(figures.get("text", "")), 200)
+    if kind is RuleKind.OUTAGE:
+        return gettext("%(n)s of %(of)s screens", n=number, of=figures.get("of"))
+    return ""
+
+
+def title(kind: MessageKind, rule: RuleKind, site: str | None, abouts: Sequence[About], number: str) -> str:
+    """ALERT Hall 1, Linz: offline [#12-1]."""
+    if rule is RuleKind.OUTAGE:
+        who = gettext("All screens")
+    elif len(abouts) == 1:
+        who = plain(abouts[0].label)
+    else:
+        who = ngettext("%(n)d screen", "%(n)d screens", len(abouts))
+    where = f", {plain(site)}" if site else ""
+    ended = kind is MessageKind.RECOVERED
+    what = gettext((_ENDED if ended else _WHAT)[rule])
+    if kind is MessageKind.FLAPPING:
+        what = gettext("%(what)s, on and off", what=what)
+    elif kind is MessageKind.STEADY:
+        what = gettext("no longer on and off")
+    return f"{gettext(_HEADS[kind])} {who}{where}: {what} [#{number}]"
+
+
+def body(kind: MessageKind, rule_name: str, abouts: Sequence[About], also: Sequence[About], address: str | None) -> str:
+    lines = [_line(each, kind) for each in abouts[:MOST_LISTED]]
+    if len(abouts) > MOST_LISTED:
+        lines.append(gettext("… and %(n)s more", n=len(abouts) - MOST_LISTED))
+    if also:
+        lines.append(gettext("Still the case: %(names)s", names=", ".join(plain(each.label) for each in also)))
+    lines += ["", gettext("Rule: %(name)s", name=plain(rule_name))]
+    if address is not None:
+        links = [f"{address}/clients/{each.uuid}" for each in abouts[:MOST_LISTED] if each.uuid]
+        lines += links if len(links) == 1 else [address + "/"]
+    return "\n".join(lines)
+
+
+def _line(about: About, kind: MessageKind) -> str:
+    since = about.since.astimezone(about.zone)
+    when = f"{since:%Y-%m-%d %H:%M} {since.tzname()}"
+    name = plain(about.label)
+    if kind is MessageKind.RECOVERED and about.ended_at is not None:
+        length = duration((about.ended_at - about.since).total_seconds())
+        return gettext("%(name)s: for %(length)s, since %(when)s", name=name, length=length, when=when)
+    line = gettext("%(name)s: since %(when)s", name=name, when=when)
+    return f"{line}. {about.detail}" if about.detail else line
