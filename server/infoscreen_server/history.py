@@ -1,6 +1,6 @@
 """What was: the states of one client over a time, and incidents. Reads only; times in the answers are aware UTC.
 
-How spans and incidents come about is in chronicle (at ingest and in housekeeping) and incidents (the rule).
+How they come about: chronicle and incident_store (at ingest and in housekeeping), incidents (the rule).
 """
 
 from collections.abc import Collection, Iterable, Sequence

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Engine, bindparam, delete, exists, func, select, update
 from sqlalchemy.exc import DBAPIError
 
-from infoscreen_server import chronicle, facts, ingest_figures, issues, screenshots
+from infoscreen_server import chronicle, facts, incident_store, ingest_figures, issues, screenshots
 from infoscreen_server.config import ServerConfig
 from infoscreen_server.db import make_engine, portions, writing
 from infoscreen_server.happenings import ISSUE_LEVELS, Turn
@@ -127,7 +127,7 @@ def fold_backlog(engine: Engine, stop: threading.Event | None = None) -> int:
             mine = IncidentBacklog.client_uuid == uuid
             since = connection.execute(select(IncidentBacklog.since).where(mine)).scalar()
             if since is not None:
-                chronicle.refold(connection, uuid, since)
+                incident_store.refold(connection, uuid, since)
                 connection.execute(delete(IncidentBacklog).where(mine))
         stop.wait(PAUSE_S)
     return len(waiting)
@@ -244,16 +244,22 @@ def _prune_logs(engine: Engine, limit: datetime, stop: threading.Event) -> int:
 
 
 def _prune_history(engine: Engine, limit: datetime, stop: threading.Event) -> None:
-    """An incident goes with its events, all of them or none: what is left still folds into what is left."""
     _by_client(engine, StateSpan, StateSpan.ended_at < limit, stop)
-    _by_client(engine, Incident, Incident.ended_at < limit, stop)
-    stays = exists().where(
-        Incident.client_uuid == IncidentEvent.client_uuid,
-        Incident.kind != IncidentKind.LINK,
-        Incident.began_at <= IncidentEvent.at,
-    )
-    waits = exists().where(IncidentBacklog.client_uuid == IncidentEvent.client_uuid)
-    _by_client(engine, IncidentEvent, (IncidentEvent.at < limit) & ~stays & ~waits, stop)
+    _by_client(engine, Incident, (Incident.kind == IncidentKind.LINK) & (Incident.ended_at < limit), stop)
+    # What waits to be folded is not known yet.
+    waits = exists().where(IncidentBacklog.client_uuid == Client.uuid)
+    old = exists().where(IncidentEvent.client_uuid == Client.uuid, IncidentEvent.at < limit)
+    with engine.connect() as connection:
+        uuids = list(connection.scalars(select(Client.uuid).where(old, ~waits).order_by(Client.uuid)))
+    for start in range(0, len(uuids), CLIENTS_AT_ONCE):
+        if stop.is_set():
+            break
+        some = uuids[start : start + CLIENTS_AT_ONCE]
+        with writing(engine) as connection:
+            lock = select(Client.uuid).where(Client.uuid.in_(some), ~waits).order_by(Client.uuid)
+            for uuid in list(connection.scalars(lock.with_for_update(key_share=True))):
+                incident_store.forget(connection, uuid, limit)
+        stop.wait(PAUSE_S)
 
 
 def _by_client(engine: Engine, table: Any, old: Any, stop: threading.Event) -> int:
@@ -278,6 +284,8 @@ def _by_client(engine: Engine, table: Any, old: Any, stop: threading.Event) -> i
     return deleted
 
 
+CLIENTS_AT_ONCE = 20
+"""Whose incidents are pruned in one transaction."""
 FACTS_OF_CLIENTS = 100
 """In one transaction: what they said in an hour is about CHUNK_ROWS."""
 

@@ -1,7 +1,7 @@
 """How events become incidents: one fold over a client's events in the order of their times. Pure.
 
 Records of a kiosk arrive in lanes, and after days without a connection: the order of arrival says nothing. Hence the
-fold runs over sorted events, and what arrives late is folded in anew from where it belongs (chronicle does that).
+fold runs over sorted events, and what arrives late is folded in anew from where it belongs (incident_store does that).
 
     event                                            player                          screen
     crashed exited missing stopped                   opens, or goes on with          -

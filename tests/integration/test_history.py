@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from infoscreen_server import chronicle, facts, history, housekeeping, issues, screenshots
+from infoscreen_server import facts, history, housekeeping, incident_store, issues, screenshots
 from infoscreen_server.incidents import CODES, Event, Incident, fold
 from infoscreen_server.issues import Issue
 from infoscreen_server.models import ClientLog, CounterMark, ScreenshotKind
@@ -206,7 +206,7 @@ def test_history_is_what_a_computation_from_scratch_says(
     # Behind all that the examples before have counted out.
     uuid, began = uuid_of(number), NOW + number * timedelta(minutes=20)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chronicle, "FOLD_EVENTS", most)
+        patch.setattr(incident_store, "FOLD_EVENTS", most)
         patch.setattr(housekeeping, "PAUSE_S", 0.0)
         play = Play(fleet, uuid, script, began)
         for operation in operations:
@@ -245,7 +245,7 @@ def together(*jobs: Callable[[], None]) -> None:
 def test_several_doors_and_housekeeping_at_once_keep_one_history(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
-    monkeypatch.setattr(chronicle, "FOLD_EVENTS", 60)
+    monkeypatch.setattr(incident_store, "FOLD_EVENTS", 60)
     monkeypatch.setattr(housekeeping, "PAUSE_S", 0.005)
     uuids = [UUID, OTHER]
     over = threading.Event()
@@ -366,7 +366,7 @@ def test_several_states_in_one_transaction_are_all_told(fleet: Fleet) -> None:
 
 
 def test_too_many_events_for_one_ingest_are_left_to_housekeeping(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chronicle, "FOLD_EVENTS", 10)
+    monkeypatch.setattr(incident_store, "FOLD_EVENTS", 10)
     fleet.say(of_items([item(n, NOW + n * SECOND, code="player.crashed") for n in range(1, 9)], level=ERROR))
     assert len(incidents(fleet, UUID, IncidentKind.PLAYER)) == 1
     fleet.say(of_items([item(n, NOW + n * SECOND, code="player.crashed") for n in range(9, 15)], level=ERROR))
@@ -420,6 +420,21 @@ def test_prune_takes_an_incident_with_all_its_events_or_none(fleet: Fleet) -> No
     housekeeping.prune(fleet.engine, keep, NOW + timedelta(days=16))
     assert [state for state, _, _ in spans(fleet, UUID, "process")] == ["stopped"]
     assert len(incidents(fleet, UUID, IncidentKind.SCREEN)) == 1, "it lasts"
+
+
+def test_prune_leaves_what_overlaps_an_incident_that_lasts(fleet: Fleet) -> None:
+    keep = Policy(debug_mode=True, log_retention_days=10)
+    day = 86_400
+    fleet.say(record(1, -9.5 * day, "player.exited", WARN), record(1, -9.4 * day, "player.started", INFO), policy=keep)
+    fleet.say(record(1, -9 * day, "player.crashed"), record(2, -8 * day, "screen.black"), policy=keep)
+    fleet.say(record(2, -7 * day, "player.started", INFO), policy=keep)
+    housekeeping.prune(fleet.engine, keep, NOW + timedelta(days=5))
+    assert [one.code for one in incidents(fleet, UUID, *IncidentKind)] == ["player.crashed", "screen.black"]
+    assert_incidents_are_the_fold(fleet, UUID)
+    fleet.say(record(3, 0, "screen.recovered", INFO), policy=keep)
+    housekeeping.prune(fleet.engine, keep, NOW + timedelta(days=11))
+    assert incidents(fleet, UUID, *IncidentKind) == []
+    assert events(fleet, UUID) == []
 
 
 # --- reads ------------------------------------------------------------------------------------------------------------
@@ -532,6 +547,16 @@ def test_issues_are_errors_and_repeated_warnings_by_code(fleet: Fleet) -> None:
     with fleet.engine.connect() as connection:
         clients = issues.clients_of_issue(connection, Issue(WARN, "screen.unseen"), NOW)
     assert [(one["uuid"], one["records"]) for one in clients] == [(UUID, 5), (OTHER, 1)]
+
+
+def test_what_stands_just_at_the_border_is_out_of_the_window(fleet: Fleet) -> None:
+    later = NOW + hours(1)
+    housekeeping.count_out(fleet.engine, later)
+    border = later - hours(24)
+    for seq, when in enumerate((border - SECOND, border, border + SECOND), 1):
+        fleet.say(of_items([item(seq, when)], level=ERROR), now=later)
+    assert fleet.rows("SELECT n FROM issue_counts") == [1]
+    assert_issues_are_counted(fleet)
 
 
 def test_an_acknowledgement_holds_until_another_client_shows_it(fleet: Fleet) -> None:
