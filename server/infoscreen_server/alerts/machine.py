@@ -103,6 +103,11 @@ def is_steady(state: State, now: datetime) -> bool:
     return not state.changes or now - state.changes[-1] >= STEADY_AFTER
 
 
+def calmed(state: State) -> State:
+    """Once it is said to be steady, what it did before is no part of what it does next."""
+    return replace(state, changes=())
+
+
 def forgotten(state: State, now: datetime) -> bool:
     """Whether nothing would be lost if this state were that of a pair that was never looked at."""
     return state.phase is Phase.OK and (not state.changes or now - state.changes[-1] > FLAPPING_WITHIN)

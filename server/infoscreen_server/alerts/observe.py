@@ -3,7 +3,7 @@
 Only reads. What follows from it is for machine; a pair of rule and client that is not named here is clear.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +12,8 @@ from sqlalchemy import Connection, func, or_, select
 
 from infoscreen_server.alerts.machine import CLEAR, Sight
 from infoscreen_server.alerts.outage import Life, Outage, outage
-from infoscreen_server.models import Client, ClientLog, ClientTag, Counter
+from infoscreen_server.db import portions
+from infoscreen_server.models import Client, ClientLog, ClientTag, Counter, UtcTime
 from infoscreen_server.models_alerts import RuleKind
 from infoscreen_server.models_history import Incident, IncidentEvent, IncidentKind, IssueCount
 from infoscreen_shared.messages import LogLevel, ScreenHealthStatus
@@ -22,7 +23,6 @@ FLEET = ""
 CRASHES = ("player.crashed", "player.exited", "player.missing")
 GAVE_UP = "player.gave_up"
 DROPPED = "buffer.dropped"
-_PORTION = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,8 @@ def screens(connection: Connection, now: datetime, silence: timedelta) -> dict[s
     return found
 
 
-def fleet_outage(fleet: Mapping[str, Screen], share: float | None, *, lasting: bool) -> Outage:
-    """`share` None: nobody asked for it."""
-    if share is None:
-        return Outage()
-    lives = [Life(each.uuid, each.last_alive, each.offline) for each in fleet.values() if each.last_alive is not None]
+def fleet_outage(there: Iterable[Screen], share: float, *, lasting: bool) -> Outage:
+    lives = [Life(each.uuid, each.last_alive, each.offline) for each in there if each.last_alive is not None]
     return outage(lives, share, lasting=lasting)
 
 
@@ -106,48 +103,57 @@ def screen(fleet: Mapping[str, Screen]) -> dict[str, Seen]:
 
 def errors(connection: Connection, now: datetime, window: timedelta, threshold: int, clear: int) -> dict[str, Seen]:
     """Only clients that had so many in 24 hours are counted, each along its own part of the index."""
-    statement = (
-        select(ClientLog.client_uuid, func.count())
-        .join(Counter, Counter.client_uuid == ClientLog.client_uuid)
-        .where(Counter.error > clear, ClientLog.level == LogLevel.ERROR, ClientLog.timestamp > now - window)
-        .group_by(ClientLog.client_uuid)
-    )
-    return {
-        uuid: Seen(Sight(holds=number > threshold, clear=number <= clear), {"n": number})
-        for uuid, number in connection.execute(statement)
-    }
+    late = (ClientLog.client_uuid == Counter.client_uuid, ClientLog.timestamp > now - window)
+    number_of = select(func.count()).where(ClientLog.level == LogLevel.ERROR, *late).scalar_subquery()
+    rows = connection.execute(select(Counter.client_uuid, number_of).where(Counter.error > clear))
+    return {uuid: Seen(Sight(holds=number > threshold, clear=number <= clear), {"n": number}) for uuid, number in rows}
 
 
 def crash_loop(connection: Connection, now: datetime, window: timedelta, threshold: int, clear: int) -> dict[str, Seen]:
     """More than so many crashes in the window, or a player that was given up and is not back."""
     since = now - window
     late = or_(Incident.ended_at.is_(None), Incident.ended_at > since)
-    troubled = list(
-        connection.scalars(select(Incident.client_uuid).where(Incident.kind == IncidentKind.PLAYER, late).distinct())
-    )
-    found: dict[str, Seen] = {}
-    for start in range(0, len(troubled), _PORTION):
-        some = troubled[start : start + _PORTION]
-        rows = connection.execute(
-            select(IncidentEvent.client_uuid, IncidentEvent.code, func.count())
-            .where(
-                IncidentEvent.client_uuid.in_(some),
-                IncidentEvent.at > since,
-                IncidentEvent.code.in_((*CRASHES, GAVE_UP)),
-            )
-            .group_by(IncidentEvent.client_uuid, IncidentEvent.code)
+    rows = connection.execute(
+        select(Incident.client_uuid, Incident.began_at, Incident.ended_at).where(
+            Incident.kind == IncidentKind.PLAYER, late
         )
-        crashes: dict[str, int] = {}
-        given_up: set[str] = set()
-        for uuid, code, number in rows:
-            if code == GAVE_UP:
-                given_up.add(uuid)
-            else:
-                crashes[uuid] = crashes.get(uuid, 0) + number
-        for uuid in crashes.keys() | given_up:
-            number = crashes.get(uuid, 0)
-            holds = number > threshold or uuid in given_up
-            found[uuid] = Seen(Sight(holds=holds, clear=not holds and number <= clear), {"n": number})
+    )
+    # Of each the newest: one that lasts is the last. Sorted here: in the database that would read all there ever were.
+    newest = sorted(rows, key=lambda row: row.began_at)
+    down = {uuid: began_at if ended_at is None else None for uuid, began_at, ended_at in newest}
+    given_up = _given_up(connection, {uuid: began_at for uuid, began_at in down.items() if began_at is not None})
+    crashes = _crashes(connection, list(down), since)
+    found = {}
+    for uuid in crashes.keys() | given_up:
+        number = crashes.get(uuid, 0)
+        holds = number > threshold or uuid in given_up
+        found[uuid] = Seen(Sight(holds=holds, clear=not holds and number <= clear), {"n": number})
+    return found
+
+
+def _crashes(connection: Connection, uuids: list[str], since: datetime) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for some in portions(uuids):
+        rows = connection.execute(
+            select(IncidentEvent.client_uuid, func.count())
+            .where(IncidentEvent.client_uuid.in_(some), IncidentEvent.at > since, IncidentEvent.code.in_(CRASHES))
+            .group_by(IncidentEvent.client_uuid)
+        )
+        found.update((uuid, number) for uuid, number in rows)
+    return found
+
+
+def _given_up(connection: Connection, down: Mapping[str, datetime]) -> set[str]:
+    """Of players that are down since then."""
+    found: set[str] = set()
+    for some in portions(list(down)):
+        rows = connection.execute(
+            select(IncidentEvent.client_uuid, func.max(IncidentEvent.at, type_=UtcTime()))
+            .where(IncidentEvent.client_uuid.in_(some), IncidentEvent.at >= min(down[uuid] for uuid in some))
+            .where(IncidentEvent.code == GAVE_UP)
+            .group_by(IncidentEvent.client_uuid)
+        )
+        found.update(uuid for uuid, at in rows if at >= down[uuid])
     return found
 
 

@@ -1,4 +1,7 @@
-"""Weekly tables as the database keeps them: JSON of seven days, Monday first, of [begin, end] in minutes of the day."""
+"""Opening hours and silences as the database keeps them.
+
+A weekly table is JSON of seven days, Monday first, of [begin, end] in minutes of the day.
+"""
 
 import json
 from datetime import date
@@ -8,6 +11,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Row
 
 from infoscreen_server.alerts.hours import Hours, Span
+from infoscreen_server.alerts.silences import Scope, Silence
 
 
 def week_of(text: str, zone: str | None, closed: str = "[]") -> Hours:
@@ -25,3 +29,8 @@ def week_text(week: tuple[tuple[Span, ...], ...]) -> str:
 
 def hours_of(row: Row[Any]) -> Hours:
     return week_of(row.week, row.zone, row.closed)
+
+
+def silence_of(row: Row[Any]) -> Silence:
+    weekly = None if row.week is None else week_of(row.week, row.zone)
+    return Silence(Scope(row.scope), row.target, row.starts_at, row.ends_at, weekly)

@@ -101,11 +101,13 @@ def _rules() -> None:
     op.bulk_insert(rules, [_rule(**each) for each in DEFAULTS])
 
 
+CALM = {"clear_threshold": 0}
+"""Over when there was none at all: what comes every few minutes would else be over again and again."""
 DEFAULTS: list[dict[str, Any]] = [
     {"name": "Screen is offline", "kind": "offline", "hold": 600, "keep": 60},
     {"name": "Screen is black or frozen", "kind": "screen", "hold": 300, "keep": 60},
-    {"name": "Player crashes again and again", "kind": "crash_loop", "threshold": 3, "window": 900},
-    {"name": "Records are dropped", "kind": "buffer", "threshold": 0, "clear_threshold": 0, "window": 900},
+    {"name": "Player crashes again and again", "kind": "crash_loop", "threshold": 3, "window": 900, **CALM},
+    {"name": "Records are dropped", "kind": "buffer", "threshold": 0, "window": 900, **CALM},
     {"name": "Many errors", "kind": "errors", "threshold": 10, "clear_threshold": 2, "window": 900},
     {"name": "Server or broker", "kind": "outage", "threshold": 30, "hold": 60, "keep": 60},
 ]
