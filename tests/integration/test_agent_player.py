@@ -389,6 +389,8 @@ def test_a_connected_event_handler_is_asked_and_answers_with_the_new_pid(tmp_pat
             first = start()
             assert handler.expect(player.name, event_id=9, pid=first, restart="handler")
             agent.plays(first)
+            # It is seen as soon as it is there; killed before it has noted its start, the next would be the first.
+            assert player.run(1).pid == first
             os.kill(first, signal.SIGKILL)
             started[0].wait()
             second = restarted(agent, player)
