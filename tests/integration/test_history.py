@@ -4,7 +4,7 @@ import json
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -33,6 +33,7 @@ from infoscreen_shared.messages import (
     decode_logs,
 )
 from parts.fleet import ALL, NOW, OTHER, UUID, Fleet, batch, hours, item, of_items, uuid_of
+from parts.together import together
 
 ERROR, WARN, INFO = LogLevel.ERROR, LogLevel.WARN, LogLevel.INFO
 SECOND = timedelta(seconds=1)
@@ -224,24 +225,6 @@ def test_history_is_what_a_computation_from_scratch_says(
         assert kept == Counter(code for code in logged if code in CODES)
 
 
-def together(*jobs: Callable[[], None]) -> None:
-    failures: list[BaseException] = []
-
-    def guarded(job: Callable[[], None]) -> None:
-        try:
-            job()
-        except BaseException as error:  # noqa: BLE001 - told to the test below
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(job,)) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(90)
-    assert not failures
-    assert not any(thread.is_alive() for thread in threads)
-
-
 def test_several_doors_and_housekeeping_at_once_keep_one_history(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -275,7 +258,7 @@ def test_several_doors_and_housekeeping_at_once_keep_one_history(fleet: Fleet, m
     house = threading.Thread(target=keep_house)
     house.start()
     try:
-        together(lambda: door(ERROR), lambda: door(WARN), lambda: door(INFO))
+        together(lambda: door(ERROR), lambda: door(WARN), lambda: door(INFO), within=90)
     finally:
         over.set()
         house.join(30)
@@ -600,4 +583,4 @@ def test_two_may_acknowledge_at_once(fleet: Fleet) -> None:
                 ready.wait()
                 issues.unacknowledge(mine.engine, Issue(ERROR, "player.crashed"))
 
-    together(lambda: say("ada"), lambda: say("eve"))
+    together(lambda: say("ada"), lambda: say("eve"), within=90)

@@ -3,7 +3,7 @@
 import dataclasses
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,6 +28,7 @@ from infoscreen_shared.messages import (
 )
 from parts.fleet import ALL, NOW, OTHER, UUID, Fleet, batch, hours, item, of_items, uuid_of
 from parts.fuzz import MESSAGES
+from parts.together import together
 
 USUAL = Policy()
 INFO, WARN = LogLevel.INFO, LogLevel.WARN
@@ -300,24 +301,6 @@ def test_what_is_no_message_at_all_is_kept_bounded(fleet: Fleet) -> None:
 
 
 # --- several at once --------------------------------------------------------------------------------------------------
-
-
-def together(*jobs: Callable[[], None]) -> None:
-    failures: list[BaseException] = []
-
-    def guarded(job: Callable[[], None]) -> None:
-        try:
-            job()
-        except BaseException as error:  # noqa: BLE001 - told to the test below
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(job,)) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not failures
-    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_new_clients_at_several_doors_in_any_company_do_not_deadlock(fleet: Fleet) -> None:
