@@ -46,11 +46,17 @@ export function timeElement(iso) {
   return element;
 }
 
-// Fetch this page again and put in its place the element with the same id, keeping focus and what is open.
-export async function refresh(element) {
+// Fetch this page again, once, and put into the place of each of these elements the one with the same id.
+export async function refresh(elements) {
+  if (!elements.length) return;
   const answer = await fetch(location.href, { headers: { "X-Refresh": "1" }, credentials: "same-origin" });
   if (!answer.ok || answer.redirected) throw new Error(`${answer.status}`);
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(element.id);
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const element of elements) replace(element, page.getElementById(element.id));
+}
+
+// Focus and what is open stay.
+function replace(element, fresh) {
   if (!fresh) return;
   const open = [...element.querySelectorAll("details[open][id]")].map((each) => each.id);
   const focused = element.contains(document.activeElement) ? document.activeElement.id : "";

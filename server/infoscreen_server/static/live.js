@@ -158,7 +158,7 @@ function refresher() {
     at = Date.now();
     const chosen = [...document.querySelectorAll("[data-refresh]")].filter((each) => kinds.includes(each.dataset.refresh));
     // What fails is tried the next time, or after signing in again.
-    for (const each of chosen) await refresh(each).catch(() => {});
+    await refresh(chosen).catch(() => {});
   }
   function changed() {
     soon ||= setTimeout(() => {
