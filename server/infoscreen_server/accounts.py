@@ -235,7 +235,7 @@ def add_token(
     row = {
         "name": name,
         "prefix": prefix,
-        "secret_hash": _digest(secret),
+        "secret_hash": digest(secret),
         "role": role,
         "client_uuid": client_uuid,
         "created_at": now,
@@ -253,7 +253,8 @@ def prefix_of(text: str) -> str:
     return "_".join(text.split("_")[:2])
 
 
-def _digest(secret: str) -> str:
+def digest(secret: str) -> str:
+    """What is kept of a random secret."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -266,7 +267,7 @@ def caller_of(engine: Engine, text: str, now: datetime) -> Caller | None:
     with engine.connect() as connection:
         row = connection.execute(select(*Token.__table__.columns).where(Token.prefix == prefix)).first()
     # Compared also where there is nothing to compare with, so that the time tells nothing about the prefix.
-    right = hmac.compare_digest(row.secret_hash if row else "", _digest(secret))
+    right = hmac.compare_digest(row.secret_hash if row else "", digest(secret))
     if row is None or not right or row.revoked_at is not None:
         return None
     if row.expires_at is not None and row.expires_at <= now:

@@ -12,12 +12,14 @@ from typing import Annotated, Any
 from flask import Response, current_app, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from infoscreen_server import fleet, http_door, labels, log_search, queries
 from infoscreen_server.accounts import Access
-from infoscreen_server.context import Refusal, access, no_client, parts
+from infoscreen_server.context import Refusal, access, moment, no_client, parts
 from infoscreen_server.forms import TOKEN, Answer, ClientPath, FleetQuery, Moment, PageQuery, Query, Uuid, answers
+from infoscreen_server.log_search import LogPage as FoundLogs
 from infoscreen_shared.messages import (
     MAX_CODE_CHARS,
     LogLevel,
@@ -49,6 +51,19 @@ class LogFilter(Query):
     q: str = Field(
         "", max_length=MAX_TEXT, description="text in message, code or context, without regard to case; no wildcards"
     )
+
+    def search(self, connection: Connection, uuid: str, before: queries.Cursor | None, limit: int) -> FoundLogs:
+        return log_search.search(
+            connection,
+            uuid,
+            levels=self.level,
+            codes=self.code,
+            text=self.q,
+            since=self.since,
+            until=self.until,
+            before=before,
+            limit=limit,
+        )
 
 
 class LogQuery(LogFilter, PageQuery):
@@ -173,17 +188,7 @@ api = APIBlueprint("api", __name__)
 def client_logs(path: ClientPath, query: LogQuery) -> Response:
     """Logs of one client, newest first."""
     with parts().engine.connect() as connection:
-        page = log_search.search(
-            connection,
-            path.uuid,
-            levels=query.level,
-            codes=query.code,
-            text=query.q,
-            since=query.since,
-            until=query.until,
-            before=query.cursor,
-            limit=query.limit,
-        )
+        page = query.search(connection, path.uuid, query.cursor, query.limit)
         if not page.logs and not queries.client_exists(connection, path.uuid):
             raise no_client()
     following = None if page.following is None else page.following.text()
@@ -203,9 +208,10 @@ def summary() -> Response:
 @access(Access.USER_OR_HIGHER)
 def clients(query: ClientsQuery) -> Response:
     """All clients and how they are, by uuid; or those that meet what is asked for."""
+    at = moment()
     with parts().engine.connect() as connection:
-        conditions = fleet.conditions(connection, query.wanted, fleet.At(parts().now(), _silence()))
-        rows = queries.clients_page(connection, query.limit + 1, query.after, parts().now(), _silence(), *conditions)
+        conditions = fleet.conditions(connection, query.wanted, at)
+        rows = queries.clients_page(connection, query.limit + 1, query.after, at.now, at.silence, *conditions)
     page, more = rows[: query.limit], len(rows) > query.limit
     return jsonify(clients=page, count=len(page), next=page[-1]["uuid"] if more else None)
 
@@ -218,8 +224,9 @@ def client(path: ClientPath) -> Response:
 
 
 def _client(uuid: str) -> Response:
+    at = moment()
     with parts().engine.connect() as connection:
-        row = queries.client(connection, uuid, parts().now(), _silence())
+        row = queries.client(connection, uuid, at.now, at.silence)
         if row is None:
             raise no_client()
         return jsonify(row | {"delivery": queries.delivery(connection, uuid)})
@@ -264,7 +271,8 @@ def healthz() -> tuple[Response, int]:
     except SQLAlchemyError as error:
         log.error("healthz: %s", type(error).__name__)
         return jsonify(status="degraded", database="unreachable", ingest="unknown"), HTTPStatus.SERVICE_UNAVAILABLE
-    silent = heard is None or (parts().now() - heard).total_seconds() > _silence()
+    at = moment()
+    silent = heard is None or (at.now - heard).total_seconds() > at.silence
     status = "degraded" if silent and heard is not None else "ok"
     return jsonify(status=status, database="ok", ingest="silent" if silent else "ok"), HTTPStatus.OK
 
@@ -273,7 +281,3 @@ def healthz() -> tuple[Response, int]:
 @access(Access.PUBLIC)
 def openapi() -> Response:
     return jsonify(current_app.api_doc)  # type: ignore[attr-defined]
-
-
-def _silence() -> float:
-    return fleet.silence_of(parts().config)

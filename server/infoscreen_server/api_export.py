@@ -21,7 +21,7 @@ from flask import Response, jsonify, request
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 
-from infoscreen_server import log_search, queries
+from infoscreen_server import queries
 from infoscreen_server.accounts import Access
 from infoscreen_server.api import LogFilter
 from infoscreen_server.api_live import gone
@@ -116,17 +116,7 @@ def _download(
 
     def portion(before: queries.Cursor | None) -> LogPage:
         with engine.connect() as connection:
-            return log_search.search(
-                connection,
-                uuid,
-                levels=query.level,
-                codes=query.code,
-                text=query.q,
-                since=query.since,
-                until=query.until,
-                before=before,
-                limit=PORTION,
-            )
+            return query.search(connection, uuid, before, PORTION)
 
     if not _slots.acquire(blocking=False):
         return _too_many()

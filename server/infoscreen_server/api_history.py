@@ -6,8 +6,7 @@ Check parameters, call the query, shape the answer; the queries are those of the
 import csv
 import io
 from collections.abc import Iterable
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -18,29 +17,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from infoscreen_server import fleet, history, issues, queries, reliability
 from infoscreen_server.accounts import Access
 from infoscreen_server.api_export import cell
-from infoscreen_server.context import Refusal, access, caller, no_client, parts
+from infoscreen_server.context import Refusal, access, caller, moment, no_client, parts
 from infoscreen_server.forms import TOKEN, Answer, ClientPath, FleetQuery, PageQuery, Query, answers
+from infoscreen_server.history import Period
 from infoscreen_server.models_history import IncidentKind
 from infoscreen_shared.messages import MAX_CODE_CHARS, LogLevel, clean, timestamp_text
 
-MAX_NOTE = 500
-
 # --- what comes in ----------------------------------------------------------------------------------------------------
-
-
-class Period(StrEnum):
-    DAY = "24h"
-    WEEK = "7d"
-    MONTH = "30d"
-    QUARTER = "90d"
-
-
-LENGTHS = {
-    Period.DAY: timedelta(days=1),
-    Period.WEEK: timedelta(days=7),
-    Period.MONTH: timedelta(days=30),
-    Period.QUARTER: timedelta(days=90),
-}
 
 
 class TimelineQuery(Query):
@@ -57,8 +40,8 @@ class IncidentQuery(PageQuery):
 
 def _note(text: str) -> str:
     note = clean(text.strip())
-    if not 0 < len(note) <= MAX_NOTE:
-        raise ValueError(f"expected 1 to {MAX_NOTE} characters")
+    if not 0 < len(note) <= issues.MAX_NOTE:
+        raise ValueError(f"expected 1 to {issues.MAX_NOTE} characters")
     return note
 
 
@@ -67,7 +50,7 @@ class AcknowledgeBody(BaseModel):
 
     level: Literal[LogLevel.ERROR, LogLevel.WARN]
     code: Annotated[str, AfterValidator(clean)] = Field("", max_length=MAX_CODE_CHARS, description="empty: without one")
-    note: Annotated[str, AfterValidator(_note)] = Field(description=f"1 to {MAX_NOTE} characters")
+    note: Annotated[str, AfterValidator(_note)] = Field(description=f"1 to {issues.MAX_NOTE} characters")
 
 
 # --- what goes out ----------------------------------------------------------------------------------------------------
@@ -177,7 +160,7 @@ past = APIBlueprint("past", __name__)
 def timeline(path: ClientPath, query: TimelineQuery) -> Response:
     """What a client's link, player and screen were, oldest first. What is not known is left out."""
     now = parts().now()
-    start = now - LENGTHS[query.period]
+    start = now - query.period.length
     with parts().engine.connect() as connection:
         if not queries.client_exists(connection, path.uuid):
             raise no_client()
@@ -218,11 +201,11 @@ def reliability_csv(query: ReliabilityQuery) -> Response:
 
 
 def _reliability(query: ReliabilityQuery) -> tuple[datetime, datetime, list[dict[str, Any]]]:
-    now = parts().now()
-    start = now - LENGTHS[query.period]
+    at = moment()
+    start = at.now - query.period.length
     with parts().engine.connect() as connection:
-        conditions = fleet.conditions(connection, query.wanted, fleet.At(now, fleet.silence_of(parts().config)))
-        return start, now, reliability.fleet_reliability(connection, start, now, now, conditions)
+        conditions = fleet.conditions(connection, query.wanted, at)
+        return start, at.now, reliability.fleet_reliability(connection, start, at.now, at.now, conditions)
 
 
 def csv_text(rows: Iterable[dict[str, Any]]) -> str:

@@ -16,7 +16,7 @@ from flask_openapi3.models.security_scheme import SecurityScheme
 from flask_openapi3.openapi import OpenAPI
 from flask_wtf.csrf import CSRFProtect
 
-from infoscreen_server import errors, pages, queries, web_security
+from infoscreen_server import errors, pages, web_security
 from infoscreen_server.accounts import Access, Caller, allowed, caller_of
 from infoscreen_server.api import api
 from infoscreen_server.api_export import exports
@@ -79,7 +79,7 @@ def create_app(config: ServerConfig, now: Callable[[], datetime] = _utc_now) -> 
     app.json = _Json(app)
     engine = make_engine(config.database_url, hide_parameters=True)
     app.extensions["infoscreen"] = Parts(config, engine, now)
-    app.extensions[HUB] = Hub(engine, now, queries.SILENT_HEARTBEATS * config.heartbeat_seconds)
+    app.extensions[HUB] = Hub(engine, now, config.silence_s)
     app.session_interface = Cookies(engine)
     web_security.install(app)
     errors.install(app)

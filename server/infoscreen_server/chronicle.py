@@ -40,8 +40,9 @@ def write(connection: Connection, past: Happenings) -> None:
 def _count_issues(connection: Connection, past: Happenings) -> None:
     rows = [
         {
-            **key._asdict(),
             "client_uuid": key.uuid,
+            "level": key.level,
+            "code": key.code,
             "n": found.n,
             "last_at": found.last_at,
             "last_message": found.last_message,
@@ -50,8 +51,6 @@ def _count_issues(connection: Connection, past: Happenings) -> None:
     ]
     if not rows:
         return
-    for row in rows:
-        del row["uuid"]
     statement = insert_or(connection, IssueCount)
     new = statement.excluded
     later = new.last_at >= IssueCount.last_at

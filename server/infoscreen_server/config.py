@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from infoscreen_server.i18n import LANGUAGES
 
 T = TypeVar("T")
 
@@ -30,7 +32,8 @@ DATABASES = {
     "postgres": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
-LANGUAGES = ("en", "de")
+SILENT_HEARTBEATS = 3
+"""A client that misses so many is offline."""
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -69,7 +72,7 @@ class ServerConfig:
     log_retention_days: int = 90
     auto_register: bool = True
     heartbeat_seconds: int = 15
-    """What clients are told to keep to: after three silent ones a client counts as offline."""
+    """What clients are told to keep to."""
     periodic_screenshots_kept: int = 12
     """The newest of each client; 12 are the last hour of a kiosk that sends one every 5 minutes."""
     incident_screenshots_kept: int = 200
@@ -82,6 +85,11 @@ class ServerConfig:
     dead_man_url: str | None = field(default=None, repr=False)
     """Asked for as long as alerts are looked after, so that someone outside notices when they no longer are."""
     dead_man_seconds: int = 60
+
+    @property
+    def silence_s(self) -> float:
+        """A client that was not heard of for so many seconds is offline."""
+        return float(SILENT_HEARTBEATS * self.heartbeat_seconds)
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> ServerConfig:
@@ -261,28 +269,29 @@ def _flag(value: Any) -> bool:
     raise _SettingError("expected true or false")
 
 
-def _address(value: Any) -> str:
-    text = _text(value).rstrip("/")
+def _web_url(text: str) -> SplitResult | None:
+    """None for what is no address of the web, or has a name or a fragment in it."""
     try:
         url = urlsplit(text)
-        plain = url.scheme in ("http", "https") and url.hostname and not (url.username or url.query or url.fragment)
         _ = url.port
     except ValueError:
-        plain = False
-    if not plain:
+        return None
+    good = url.scheme in ("http", "https") and url.hostname and not (url.username or url.fragment)
+    return url if good else None
+
+
+def _address(value: Any) -> str:
+    text = _text(value).rstrip("/")
+    url = _web_url(text)
+    if url is None or url.query:
         raise _SettingError("expected an address as people type it, https://screens.example.org")
     return text
 
 
 def _ping_url(value: Any) -> str:
     text = _text(value)
-    try:
-        url = urlsplit(text)
-        good = url.scheme in ("http", "https") and url.hostname and not (url.username or url.password or url.fragment)
-        _ = url.port
-    except ValueError:
-        good = False
-    if not good or not text.isascii() or any(each <= " " for each in text):
+    url = _web_url(text)
+    if url is None or url.password or not text.isascii() or any(each <= " " for each in text):
         raise _SettingError("expected a URL to ask for, https://checks.example.org/ping/...")
     return text
 

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from infoscreen_server.accounts import Access, Caller
 from infoscreen_server.config import ServerConfig
+from infoscreen_server.fleet import At
 from infoscreen_server.sessions import Signed
 
 PROGRAMS = ("/api/", "/healthz", "/metrics")
@@ -67,6 +68,11 @@ def signed() -> Signed | None:
 def is_page() -> bool:
     """Whether this request is a person's, for a page; the others are programs', and are answered in JSON."""
     return not request.path.startswith(PROGRAMS)
+
+
+def moment() -> At:
+    """Now, and how long a client may have been silent."""
+    return At(parts().now(), parts().config.silence_s)
 
 
 def no_client() -> Refusal:

@@ -108,8 +108,8 @@ _PORTION = 5_000
 """Values in one IN list; far below what either database takes."""
 
 
-def portions(values: list[T]) -> Iterator[list[T]]:
-    return (values[start : start + _PORTION] for start in range(0, len(values), _PORTION))
+def portions(values: list[T], size: int = _PORTION) -> Iterator[list[T]]:
+    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 def is_sqlite(bind: Engine | Connection) -> bool:

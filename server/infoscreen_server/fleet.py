@@ -31,7 +31,6 @@ from sqlalchemy import (
 )
 
 from infoscreen_server import queries
-from infoscreen_server.config import ServerConfig
 from infoscreen_server.db import is_sqlite
 from infoscreen_server.models import Client, ClientTag, Counter, UtcTime
 from infoscreen_server.models_history import Incident
@@ -111,10 +110,6 @@ class At:
 
     now: datetime
     silence: float
-
-
-def silence_of(config: ServerConfig) -> float:
-    return float(queries.SILENT_HEARTBEATS * config.heartbeat_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +237,7 @@ def page(connection: Connection, wanted: Wanted, at: At, after: Place | None = N
     clients = [
         queries.client_of(row, at.now, at.silence, tags.get(row.uuid, []))
         | {
-            "label": row.name or row.hostname or row.uuid,
+            "label": queries.label_of(row.name, row.hostname, row.uuid),
             "seen": row.last_alive is not None,
             "needs_someone": row.rank == 0,
             "incident": bool(row.incident),

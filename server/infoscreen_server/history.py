@@ -6,6 +6,7 @@ How they come about: chronicle and incident_store (at ingest and in housekeeping
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, bindparam, or_, select, tuple_
@@ -13,6 +14,27 @@ from sqlalchemy import BigInteger, Connection, bindparam, or_, select, tuple_
 from infoscreen_server.models import Client, UtcTime
 from infoscreen_server.models_history import Incident, IncidentKind, SpanKind, StateSpan
 from infoscreen_server.queries import Cursor
+
+
+class Period(StrEnum):
+    """How far back one may look, as it stands in addresses."""
+
+    DAY = "24h"
+    WEEK = "7d"
+    MONTH = "30d"
+    QUARTER = "90d"
+
+    @property
+    def length(self) -> timedelta:
+        return _LENGTHS[self]
+
+
+_LENGTHS = {
+    Period.DAY: timedelta(days=1),
+    Period.WEEK: timedelta(days=7),
+    Period.MONTH: timedelta(days=30),
+    Period.QUARTER: timedelta(days=90),
+}
 
 MAX_SPANS = 20_000
 """Read for one picture, newest first: more than a kiosk has in a month, unless it tells another state every minute."""

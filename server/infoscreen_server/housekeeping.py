@@ -33,11 +33,12 @@ from infoscreen_server.models_history import (
     StateSpan,
 )
 from infoscreen_server.persist import counter_mark
+from infoscreen_server.queries import SUMMARY_HOURS
 from infoscreen_shared.messages import LogLevel
 
 log = logging.getLogger(__name__)
 
-WINDOW = timedelta(hours=24)
+WINDOW = timedelta(hours=SUMMARY_HOURS)
 """What `counters` count over."""
 FIRST_STEP, SHORTEST_STEP = timedelta(hours=1), timedelta(minutes=1)
 """How far the window moves in one transaction when it lies far behind; by what that took, twice or half as far."""
@@ -50,7 +51,6 @@ CHUNK_ROWS = 2_000
 PAUSE_S = 0.12
 """Between two transactions: longer than the 100 ms that SQLite lets a writer sleep before it looks for the lock again,
 else ingest would find it taken time after time."""
-MISSED_HEARTBEATS = 3
 DAILY_KEPT = timedelta(days=400)
 """Of the daily rollups: this year's figures beside last year's."""
 
@@ -70,7 +70,7 @@ def run(config: ServerConfig) -> int:
 def run_housekeeping(config: ServerConfig, stop: threading.Event) -> int:
     """Work until `stop` is set: counters every minute, offline clients every 5 s, the end of old rows every hour."""
     engine = make_engine(config.database_url, hide_parameters=True)
-    silence = timedelta(seconds=MISSED_HEARTBEATS * config.heartbeat_seconds)
+    silence = timedelta(seconds=config.silence_s)
     count_at = prune_at = time.monotonic()
     try:
         while not stop.is_set():
@@ -251,10 +251,9 @@ def _prune_history(engine: Engine, limit: datetime, stop: threading.Event) -> No
     old = exists().where(IncidentEvent.client_uuid == Client.uuid, IncidentEvent.at < limit)
     with engine.connect() as connection:
         uuids = list(connection.scalars(select(Client.uuid).where(old, ~waits).order_by(Client.uuid)))
-    for start in range(0, len(uuids), CLIENTS_AT_ONCE):
+    for some in portions(uuids, CLIENTS_AT_ONCE):
         if stop.is_set():
             break
-        some = uuids[start : start + CLIENTS_AT_ONCE]
         with writing(engine) as connection:
             lock = select(Client.uuid).where(Client.uuid.in_(some), ~waits).order_by(Client.uuid)
             for uuid in list(connection.scalars(lock.with_for_update(key_share=True))):
@@ -293,12 +292,12 @@ FACTS_OF_CLIENTS = 100
 def _prune_facts(engine: Engine, limit: datetime, stop: threading.Event) -> None:
     with engine.connect() as connection:
         uuids = list(connection.scalars(select(Client.uuid).order_by(Client.uuid)))
-    for start in range(0, len(uuids), FACTS_OF_CLIENTS):
+    for some in portions(uuids, FACTS_OF_CLIENTS):
         if stop.is_set():
             break
-        some = FactSample.client_uuid.in_(uuids[start : start + FACTS_OF_CLIENTS])
+        old = (FactSample.client_uuid.in_(some), FactSample.at < limit)
         with writing(engine) as connection:
-            gone = connection.execute(delete(FactSample).where(some, FactSample.at < limit)).rowcount
+            gone = connection.execute(delete(FactSample).where(*old)).rowcount
         if gone:
             stop.wait(PAUSE_S)
 

@@ -23,6 +23,8 @@ MAX_ISSUES = 200
 MAX_CLIENTS = 200
 """Of one issue in one answer, the loudest first."""
 WINDOW = timedelta(hours=SUMMARY_HOURS)
+MAX_NOTE = 500
+"""Characters of an acknowledgement."""
 
 
 class Issue(NamedTuple):

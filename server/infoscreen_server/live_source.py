@@ -14,6 +14,7 @@ from infoscreen_server.db import is_sqlite
 from infoscreen_server.log_search import COLUMNS, Filter
 from infoscreen_server.models import Client, ClientLog
 from infoscreen_server.models_history import StateSpan
+from infoscreen_server.queries import label_of
 from infoscreen_server.tail import Span, Tail
 from infoscreen_shared.messages import LogLevel
 
@@ -105,7 +106,7 @@ def labels(connection: Connection, uuids: Collection[str]) -> dict[str, str]:
     if not uuids:
         return {}
     statement = select(Client.uuid, Client.name, Client.hostname).where(Client.uuid.in_(uuids))
-    return {uuid: name or hostname or uuid for uuid, name, hostname in connection.execute(statement)}
+    return {uuid: label_of(name, hostname, uuid) for uuid, name, hostname in connection.execute(statement)}
 
 
 # --- what one viewer wants --------------------------------------------------------------------------------------------

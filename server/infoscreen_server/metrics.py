@@ -40,14 +40,14 @@ def scrape() -> Response:
     """Figures for Prometheus. A token with the scope `metrics` is enough."""
     registry = CollectorRegistry()
     with parts().engine.connect() as connection:
-        registry.register(_Fleet(connection, parts().now(), parts().config.heartbeat_seconds))
+        registry.register(_Fleet(connection, parts().now(), parts().config.silence_s))
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return Response(encode(registry), content_type=content_type)
 
 
 class _Fleet(Collector):
-    def __init__(self, connection: Connection, now: datetime, heartbeat_seconds: int) -> None:
-        self.connection, self.now, self.heartbeat_seconds = connection, now, heartbeat_seconds
+    def __init__(self, connection: Connection, now: datetime, silence_s: float) -> None:
+        self.connection, self.now, self.silence_s = connection, now, silence_s
 
     def describe(self) -> list[Metric]:
         return []
@@ -61,7 +61,7 @@ class _Fleet(Collector):
 
     def _clients(self) -> Iterator[Metric]:
         """A client that is offline has no process and screen: what it said last is no state."""
-        heard = queries.is_online(self.now, queries.SILENT_HEARTBEATS * self.heartbeat_seconds)
+        heard = queries.is_online(self.now, self.silence_s)
         # Never heard of is null there, which is offline too.
         online = func.coalesce(heard, false()).label("online")
         all_of = select(online, Client.process_status, Client.screen_health_status).subquery()

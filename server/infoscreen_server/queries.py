@@ -18,8 +18,6 @@ from infoscreen_shared.messages import WireError, parse_timestamp, timestamp_tex
 
 SUMMARY_HOURS = 24
 """What the counters count over; housekeeping keeps them to it."""
-SILENT_HEARTBEATS = 3
-"""A client that was not heard of for so many heartbeats is offline."""
 
 _MAX_ID = 2**63 - 1
 
@@ -116,6 +114,11 @@ def client_of(row: Row[Any], now: datetime, silence: float, tags: list[str]) -> 
     found["online"] = row.online and heard
     found["tags"] = tags
     return found
+
+
+def label_of(name: str | None, hostname: str | None, uuid: str) -> str:
+    """What a client is called where people read it."""
+    return name or hostname or uuid
 
 
 def delivery(connection: Connection, uuid: str) -> dict[str, int]:

@@ -4,7 +4,6 @@ The cookie holds a random token, the table its SHA-256. Checking a password is f
 throttle.
 """
 
-import hashlib
 import logging
 import secrets
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from flask.sessions import SecureCookieSessionInterface
 from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from infoscreen_server.accounts import Caller
+from infoscreen_server.accounts import Caller, digest
 from infoscreen_server.db import writing
 from infoscreen_server.models import AppKey, SignIn, TokenRole, User
 
@@ -39,10 +38,6 @@ class Signed:
     caller: Caller
     user_id: int
     token_hash: str
-
-
-def digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def begin(engine: Engine, user_id: int, browser: str, now: datetime) -> str:

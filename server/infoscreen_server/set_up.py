@@ -10,10 +10,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine, delete, insert, or_, select
 
-from infoscreen_server.accounts import AccountError, check_name, hash_password, insert_user, no_password
+from infoscreen_server.accounts import AccountError, check_name, digest, hash_password, insert_user, no_password
 from infoscreen_server.i18n import lazy
 from infoscreen_server.models import Role, SetUpLink, User
-from infoscreen_server.sessions import digest
 from infoscreen_server.users import changing, has_superadmin, put_password
 
 LIFETIME = timedelta(hours=24)

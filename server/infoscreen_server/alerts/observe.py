@@ -16,6 +16,7 @@ from infoscreen_server.db import portions
 from infoscreen_server.models import Client, ClientLog, ClientTag, Counter, UtcTime
 from infoscreen_server.models_alerts import RuleKind
 from infoscreen_server.models_history import Incident, IncidentEvent, IncidentKind, IssueCount
+from infoscreen_server.queries import label_of
 from infoscreen_shared.messages import LogLevel, ScreenHealthStatus
 
 FLEET = ""
@@ -66,7 +67,7 @@ def screens(connection: Connection, now: datetime, silence: timedelta) -> dict[s
         heard = row.last_alive is not None and now - row.last_alive <= silence
         found[row.uuid] = Screen(
             row.uuid,
-            row.name or row.hostname or row.uuid,
+            label_of(row.name, row.hostname, row.uuid),
             row.location,
             frozenset(tags.get(row.uuid, ())),
             row.last_alive,

@@ -26,7 +26,6 @@ from infoscreen_server.models_alerts import (
     OpeningHours,
     RuleKind,
 )
-from infoscreen_server.queries import SILENT_HEARTBEATS
 
 AWAY_AFTER = timedelta(seconds=60)
 """Without a round for so long the server counts as having been away."""
@@ -88,7 +87,6 @@ def read(connection: Connection, config: ServerConfig, now: datetime) -> World:
     # First of all: whoever finds it unchanged when it writes knows that what was read after it is still so.
     mark = connection.execute(select(*AlertMark.__table__.columns)).one()
     away = mark.evaluated_at is None or now - mark.evaluated_at > AWAY_AFTER
-    silence = timedelta(seconds=SILENT_HEARTBEATS * config.heartbeat_seconds)
     rows = connection.execute(select(*AlertRule.__table__.columns).order_by(AlertRule.id))
     world = World(
         now=now,
@@ -96,7 +94,7 @@ def read(connection: Connection, config: ServerConfig, now: datetime) -> World:
         away=away,
         deaf=away or (mark.deaf_until is not None and now < mark.deaf_until),
         rules={row.id: row for row in rows if row.enabled},
-        fleet=observe.screens(connection, now, silence),
+        fleet=observe.screens(connection, now, timedelta(seconds=config.silence_s)),
         gone=Outage(),
         seen={},
         states={

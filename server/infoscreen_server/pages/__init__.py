@@ -14,7 +14,7 @@ from flask_wtf.csrf import generate_csrf
 from jinja2 import StrictUndefined
 from markupsafe import Markup
 
-from infoscreen_server import i18n
+from infoscreen_server import i18n, queries
 from infoscreen_server.accounts import Access
 from infoscreen_server.context import access
 from infoscreen_server.i18n import lazy
@@ -116,6 +116,7 @@ def _shared() -> dict[str, Any]:
         "themes": THEMES,
         "endpoint_exists": lambda endpoint: endpoint in current_app.view_functions,
         "csrf_field": csrf_field,
+        "label_of": queries.label_of,
         "here": request.full_path.rstrip("?"),
         "version": __version__,
     }

@@ -10,17 +10,18 @@ from sqlalchemy import Connection
 
 from infoscreen_server import facts, fleet, history, queries, reliability, screenshots
 from infoscreen_server.accounts import Access
-from infoscreen_server.context import access, caller, parts
+from infoscreen_server.context import access, caller, moment, parts
+from infoscreen_server.history import Period
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.models import Client, ScreenshotKind
 from infoscreen_server.pages import charts, machine, timeline, words
-from infoscreen_server.pages.clients import known_uuid, moment
+from infoscreen_server.pages.clients import known_uuid
 from infoscreen_server.queries import Cursor
 from infoscreen_shared.messages import timestamp_text
 
 blueprint = Blueprint("client", __name__)
 
-USUAL = "24h"
+USUAL = Period.DAY
 INCIDENTS = 10
 PICTURES = 6
 AROUND = timedelta(minutes=2)
@@ -46,27 +47,26 @@ class Pictures:
 @access(Access.USER_OR_HIGHER)
 def page(uuid: str) -> Response:
     uuid, at = known_uuid(uuid), moment()
-    period = request.args.get("period", "")
-    period = period if period in timeline.PERIODS else USUAL
+    period = timeline.period_of(request.args.get("period"), timeline.PERIODS, USUAL)
     before = _cursor(request.args.get("before"))
     with parts().engine.connect() as connection:
         found = queries.client(connection, uuid, at.now, at.silence)
         if found is None:
             abort(HTTPStatus.NOT_FOUND)
-        told = _told(connection, found, at.now, at.now - timeline.PERIODS[period][1])
+        told = _told(connection, found, at.now, at.now - period.length)
         incidents = history.incidents_page(connection, uuid, limit=INCIDENTS, before=before)
     shown: dict[str, Any] = {"uuid": uuid} | ({} if period == USUAL else {"period": period})
     following = incidents.following and incidents.following.text()
     text = render_template(
         "client.html",
         client=found,
-        label=found["name"] or found["hostname"] or uuid,
+        label=queries.label_of(found["name"], found["hostname"], uuid),
         seen=found["last_alive"] is not None,
         stale=found["last_alive"] is not None and not found["online"],
         now=at.now,
         day_ago=timestamp_text(at.now - timedelta(hours=queries.SUMMARY_HOURS)),
         period=period,
-        periods={name: title for name, (title, _) in timeline.PERIODS.items()},
+        periods=timeline.PERIODS,
         events=EVENTS,
         kinds=KINDS,
         around=_around,

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from infoscreen_server import fleet, labels, queries, reliability
 from infoscreen_server.accounts import Access
-from infoscreen_server.context import access, parts
+from infoscreen_server.context import access, moment, parts
 from infoscreen_server.fleet import Place, State, Wanted
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.pages import charts, words
@@ -70,10 +70,6 @@ def home() -> Response:
         most_tags=MOST_TAGS,
     )
     return make_response(text)
-
-
-def moment() -> fleet.At:
-    return fleet.At(parts().now(), fleet.silence_of(parts().config))
 
 
 def wanted_of(given: Any) -> Wanted:

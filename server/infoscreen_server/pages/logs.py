@@ -13,13 +13,15 @@ from sqlalchemy import Connection, select
 from infoscreen_server import fleet, live_source, log_search, queries
 from infoscreen_server.accounts import Access
 from infoscreen_server.api import MAX_CODES, MAX_TEXT
-from infoscreen_server.context import access, parts
+from infoscreen_server.context import access, moment, parts
 from infoscreen_server.i18n import gettext, language, lazy
 from infoscreen_server.log_search import LogPage
 from infoscreen_server.models import ClientLog
 from infoscreen_server.models_history import IncidentEvent, IssueCount
 from infoscreen_server.pages.clients import known_uuid
+from infoscreen_server.pages.timeline import PERIODS
 from infoscreen_server.pages.visible import visible
+from infoscreen_server.pages.words import LEVEL_BUTTONS
 from infoscreen_server.queries import Cursor
 from infoscreen_shared.messages import MAX_CODE_CHARS, LogLevel, WireError, parse_timestamp, timestamp_text
 
@@ -29,11 +31,8 @@ PAGE, AROUND = 20, 10
 """Records of a page, and of one that shows what came before a certain record, this included."""
 RANGES = {
     "1h": (lazy("1 hour"), timedelta(hours=1)),
-    "24h": (lazy("24 hours"), timedelta(hours=24)),
-    "7d": (lazy("7 days"), timedelta(days=7)),
-    "30d": (lazy("30 days"), timedelta(days=30)),
+    **{str(period): (text, period.length) for period, text in PERIODS.items()},
 }
-BUTTONS = ((None, lazy("All")), ("ERROR", lazy("Errors")), ("WARN", lazy("Warnings")), ("INFO", lazy("Info")))
 LATE = timedelta(minutes=5)
 """What arrives so long after it was made is marked: the kiosk was offline."""
 MESSAGE_ROOM, CONTEXT_ROOM, CODE_ROOM = 2_500, 4_000, 500
@@ -86,13 +85,13 @@ class Line:
 @blueprint.get("/clients/<uuid>/logs")
 @access(Access.ADMIN_OR_HIGHER)
 def page(uuid: str) -> Response:
-    uuid = known_uuid(uuid)
+    uuid, at = known_uuid(uuid), moment()
     number = _number(request.args.get("id"))
     wanted, wrong = wanted_of(request.args)
     with parts().engine.connect() as connection:
         # Before the records are read: what comes between is in the stream then.
         after = None if number or "before" in request.args else live_source.position(connection)
-        client = queries.client(connection, uuid, parts().now(), fleet.silence_of(parts().config))
+        client = queries.client(connection, uuid, at.now, at.silence)
         if client is None:
             abort(HTTPStatus.NOT_FOUND)
         found = _before(connection, uuid, number) if number else _search(connection, uuid, wanted)
@@ -101,7 +100,7 @@ def page(uuid: str) -> Response:
     text = render_template(
         "logs.html",
         uuid=uuid,
-        label=client["name"] or client["hostname"] or uuid,
+        label=queries.label_of(client["name"], client["hostname"], uuid),
         lines=[_line(log, log["id"] == number) for log in found.logs] if found else [],
         asked=number,
         gone=found is None,
@@ -110,7 +109,7 @@ def page(uuid: str) -> Response:
         wrong=wrong,
         debug_mode=parts().config.debug_mode,
         retention=parts().config.log_retention_days,
-        buttons=[(level, gettext(word)) for level, word in BUTTONS],
+        buttons=[(level, gettext(word)) for level, word in LEVEL_BUTTONS],
         ranges={name: gettext(word) for name, (word, _) in RANGES.items()},
         address=lambda **other: url_for("logs.page", uuid=uuid, **wanted.filters(**other)),
         export=lambda kind: _export(uuid, wanted, kind),

@@ -1,31 +1,30 @@
 """Which screens are least reliable, worst first, over a time of one's choice; the rules are in reliability."""
 
-from datetime import timedelta
 from typing import Any
 
 from flask import Blueprint, Response, make_response, render_template, request, url_for
 
 from infoscreen_server import fleet, reliability
 from infoscreen_server.accounts import Access
-from infoscreen_server.context import access, parts
+from infoscreen_server.context import access, moment, parts
+from infoscreen_server.history import Period
 from infoscreen_server.i18n import lazy
 from infoscreen_server.pages import charts, timeline
-from infoscreen_server.pages.clients import filters_of, moment, wanted_of
+from infoscreen_server.pages.clients import filters_of, wanted_of
 
 blueprint = Blueprint("reliability", __name__)
 
 PAGE = 100
-PERIODS = timeline.PERIODS | {"90d": (lazy("90 days"), timedelta(days=90))}
-USUAL = "7d"
+PERIODS = timeline.PERIODS | {Period.QUARTER: lazy("90 days")}
+USUAL = Period.WEEK
 
 
 @blueprint.get("/reliability")
 @access(Access.USER_OR_HIGHER)
 def page() -> Response:
     at, wanted = moment(), wanted_of(request.args)
-    period = request.args.get("period", "")
-    period = period if period in PERIODS else USUAL
-    began = at.now - PERIODS[period][1]
+    period = timeline.period_of(request.args.get("period"), PERIODS, USUAL)
+    began = at.now - period.length
     with parts().engine.connect() as connection:
         conditions = fleet.conditions(connection, wanted, at)
         rows = reliability.fleet_reliability(connection, began, at.now, at.now, conditions)
@@ -44,7 +43,7 @@ def page() -> Response:
         wanted=wanted,
         filters=filters,
         period=period,
-        periods={name: text for name, (text, _) in PERIODS.items()},
+        periods=PERIODS,
         before_url=_url(filters, number - 1) if number > 1 else None,
         after_url=_url(filters, number + 1) if number * PAGE < len(rows) else None,
         csv_url=url_for("past.reliability_csv", **filters),

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from sqlalchemy import Connection, Row, func, or_, select
 from werkzeug.wrappers import Response as AnyResponse
 
-from infoscreen_server import ingest_figures, issues, live_source
+from infoscreen_server import ingest_figures, issues, live_source, queries
 from infoscreen_server.accounts import Access
 from infoscreen_server.api import MAX_TEXT
 from infoscreen_server.context import access, caller, parts
@@ -25,6 +25,7 @@ from infoscreen_server.log_search import log_of
 from infoscreen_server.models import Client
 from infoscreen_server.pages import charts
 from infoscreen_server.pages.visible import visible
+from infoscreen_server.pages.words import LEVEL_BUTTONS
 from infoscreen_server.wording import duration
 from infoscreen_shared import __version__
 from infoscreen_shared.messages import MAX_CODE_CHARS, LogLevel
@@ -33,13 +34,11 @@ from infoscreen_shared.topics import is_uuid
 blueprint = Blueprint("system", __name__)
 
 LINES, LETTERS = 20, 20
-MAX_NOTE = 500
 ISSUES = 60
 ISSUE_ROOM, LINE_ROOM, LETTER_ROOM = 400, 800, 400
 """Bytes of HTML for one text."""
 CHART_GAP = timedelta(minutes=5)
 """Between two samples: longer than this nothing was sampled, and no line is drawn."""
-BUTTONS = ((None, lazy("All")), ("ERROR", lazy("Errors")), ("WARN", lazy("Warnings")), ("INFO", lazy("Info")))
 COUNTED = {
     "duplicate": lazy("Duplicates skipped"),
     "unwanted": lazy("Not wanted (DEBUG_MODE is off)"),
@@ -117,11 +116,11 @@ def page() -> Response:
         letters=letters,
         lines=lines,
         wanted=wanted,
-        buttons=BUTTONS,
+        buttons=LEVEL_BUTTONS,
         address=lambda **other: url_for("system.page", **wanted.filters(**other)),
         stream=None if wanted.is_unknown else _stream(wanted, after),
         most_issues=ISSUES if len(found) > ISSUES else None,
-        max_note=MAX_NOTE,
+        max_note=issues.MAX_NOTE,
         now=now,
         server_version=__version__,
     )
@@ -139,7 +138,7 @@ def issue() -> Response:
     with parts().engine.connect() as connection:
         clients = issues.clients_of_issue(connection, asked, now)
     for each in clients:
-        each["label"] = each["name"] or each["hostname"] or each["uuid"]
+        each["label"] = queries.label_of(each["name"], each["hostname"], each["uuid"])
         each["message"] = visible(each["last_message"], ISSUE_ROOM)[0]
     most = issues.MAX_CLIENTS
     shown = visible(asked.code, ISSUE_ROOM)[0]
@@ -153,8 +152,8 @@ def acknowledge() -> AnyResponse:
     asked, note = _asked(request.form), request.form.get("note", "").strip()
     if asked is None:
         abort(HTTPStatus.BAD_REQUEST)
-    if not note or len(note) > MAX_NOTE:
-        flash(gettext("A note of 1 to %(most)s characters is needed.", most=MAX_NOTE))
+    if not note or len(note) > issues.MAX_NOTE:
+        flash(gettext("A note of 1 to %(most)s characters is needed.", most=issues.MAX_NOTE))
     elif issues.acknowledge(parts().engine, asked, note, caller().name, parts().now()):
         flash(gettext("The issue is acknowledged until it is gone, or another client shows it."))
     else:

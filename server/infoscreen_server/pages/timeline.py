@@ -1,19 +1,15 @@
 """What a client's states were, shaped for its page: bars, how much of the time each state had, a table. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from infoscreen_server.history import Period
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.pages import charts, words
 
-PERIODS = {
-    "24h": (lazy("24 hours"), timedelta(hours=24)),
-    "7d": (lazy("7 days"), timedelta(days=7)),
-    "30d": (lazy("30 days"), timedelta(days=30)),
-}
-"""How far back one may look: as it stands in addresses, in words, and how long it is."""
+PERIODS = {Period.DAY: lazy("24 hours"), Period.WEEK: lazy("7 days"), Period.MONTH: lazy("30 days")}
 TITLES = {"link": lazy("Link"), "process": lazy("Player"), "screen": lazy("Screen")}
 MOST_ROWS = 30
 """Of one kind in the table: the newest."""
@@ -37,6 +33,11 @@ class Track:
     """The newest segments, newest first."""
     more: int
     """How many older ones there are."""
+
+
+def period_of(text: str | None, known: Collection[Period], usual: Period) -> Period:
+    """Out of an address, in which anything may stand."""
+    return next((each for each in known if each == text), usual)
 
 
 def tracks(segments: dict[str, list[dict[str, Any]]], began: datetime, ended: datetime) -> list[Track]:

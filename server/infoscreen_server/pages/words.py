@@ -61,6 +61,13 @@ def word(value: object) -> str:
     return gettext(_STATES[text]) if text in _STATES else text
 
 
+LEVEL_BUTTONS = (
+    (None, lazy("All")),
+    ("ERROR", lazy("Errors")),
+    ("WARN", lazy("Warnings")),
+    ("INFO", lazy("Info")),
+)
+"""Of what lists records."""
 _ACCESS = {
     "public": lazy("everybody, without a token"),
     "user_or_higher": lazy("users and higher"),
