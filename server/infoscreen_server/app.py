@@ -19,6 +19,7 @@ from flask_wtf.csrf import CSRFProtect
 from infoscreen_server import errors, pages, web_security
 from infoscreen_server.accounts import Access, Caller, allowed, caller_of
 from infoscreen_server.api import api
+from infoscreen_server.api_alerts import alerting
 from infoscreen_server.api_export import exports
 from infoscreen_server.api_history import past
 from infoscreen_server.api_live import HUB, live
@@ -87,7 +88,7 @@ def create_app(config: ServerConfig, now: Callable[[], datetime] = _utc_now) -> 
     app.before_request(_let_in)
     csrf = CSRFProtect(app)
     pages.install(app)
-    for blueprint in (api, exports, live, metrics, past, screenshots):
+    for blueprint in (alerting, api, exports, live, metrics, past, screenshots):
         # A session may only read there, and a token is nothing that a browser sends by itself.
         csrf.exempt(blueprint)
         app.register_api(blueprint)

@@ -20,6 +20,9 @@ from infoscreen_server.context import access
 from infoscreen_server.i18n import lazy
 from infoscreen_server.pages import (
     account,
+    alert_quiet,
+    alert_settings,
+    alerts,
     api_docs,
     client,
     clients,
@@ -55,6 +58,9 @@ BLUEPRINTS = (
     logs.blueprint,
     reliability.blueprint,
     system.blueprint,
+    alerts.blueprint,
+    alert_settings.blueprint,
+    alert_quiet.blueprint,
     account.blueprint,
     users.blueprint,
     tokens.blueprint,

@@ -110,6 +110,11 @@ document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.removeAttribute("open");
 });
 
+// Times in a form are first offered in the zone of whoever fills it in.
+for (const field of document.querySelectorAll("input[data-own-zone]")) {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if ([...field.list.options].some((option) => option.value === zone)) field.value = zone;
+}
 for (const element of document.querySelectorAll("[data-copy][hidden]")) element.hidden = false;
 localTimes();
 setInterval(() => localTimes(), 10_000);
