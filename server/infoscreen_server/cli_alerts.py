@@ -12,9 +12,7 @@ from infoscreen_server.cli_accounts import AddVerb
 from infoscreen_server.config import ServerConfig
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine, Row
-
-MAX_NAME = 100
+    from sqlalchemy import Engine
 
 
 def add_verbs(verb: AddVerb) -> None:
@@ -24,9 +22,8 @@ def add_verbs(verb: AddVerb) -> None:
     verb("add", _add, text, channels).add_argument("name")
     verb("list", _list, "List the channels, without their secrets.", channels)
     verb("test", _test, "Send a test message and say what came of it.", channels).add_argument("name")
-    verb("remove", _remove, "Remove a channel; what is still to be sent to it is given up.", channels).add_argument(
-        "name"
-    )
+    text = "Remove a channel; what waits for it is given up. A rule that sent only there sends to all channels then."
+    verb("remove", _remove, text, channels).add_argument("name")
 
 
 def _fail(text: str) -> int:
@@ -35,62 +32,43 @@ def _fail(text: str) -> int:
 
 
 def _add(engine: "Engine", config: ServerConfig, options: argparse.Namespace) -> int:
-    from sqlalchemy import insert
-    from sqlalchemy.exc import IntegrityError
+    from infoscreen_server.alerts import settings
+    from infoscreen_server.alerts.channels import shown
 
-    from infoscreen_server.alerts.channels import ChannelError, check_url, shown
-    from infoscreen_server.db import writing
-    from infoscreen_server.models_alerts import AlertChannel
-
-    if not 1 <= len(options.name) <= MAX_NAME or not options.name.isprintable():
-        return _fail(f"name: expected 1 to {MAX_NAME} characters that can be seen")
     url = (getpass.getpass("URL: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
     try:
-        check_url(url, config.alert_allow_local)
-        with writing(engine) as connection:
-            connection.execute(insert(AlertChannel).values(name=options.name, url=url, created_at=datetime.now(UTC)))
-    except ChannelError as error:
-        return _fail(f"url: {error}")
-    except IntegrityError:
-        return _fail("name: there is a channel of this name already")
+        settings.add_channel(engine, options.name, url, datetime.now(UTC), allow_local=config.alert_allow_local)
+    except settings.AlertError as error:
+        return _fail(str(error))
     print(f"channel {options.name} added, {shown(url)}")
     return 0
 
 
 def _list(engine: "Engine", _config: ServerConfig, _options: argparse.Namespace) -> int:
-    from sqlalchemy import select
-
-    from infoscreen_server.alerts.channels import shown
-    from infoscreen_server.models_alerts import AlertChannel
+    from infoscreen_server.alerts.settings import channel_list
 
     with engine.connect() as connection:
-        for name, url in connection.execute(select(AlertChannel.name, AlertChannel.url).order_by(AlertChannel.name)):
-            print(f"{name}\t{shown(url)}")
+        for each in channel_list(connection):
+            print(f"{each.name}\t{each.shown}")
     return 0
 
 
-def _found(engine: "Engine", name: str) -> "Row[tuple[int, str]] | None":
-    from sqlalchemy import select
-
-    from infoscreen_server.models_alerts import AlertChannel
-
-    with engine.connect() as connection:
-        return connection.execute(select(AlertChannel.id, AlertChannel.url).where(AlertChannel.name == name)).first()
-
-
 def _test(engine: "Engine", config: ServerConfig, options: argparse.Namespace) -> int:
+    from infoscreen_server.alerts import settings
     from infoscreen_server.alerts.channels import ChannelError
     from infoscreen_server.alerts.deliver import send_test
     from infoscreen_server.i18n import gettext, speaking
 
-    channel = _found(engine, options.name)
-    if channel is None:
-        return _fail("name: there is no such channel")
+    try:
+        with engine.connect() as connection:
+            _name, url = settings.channel_to_test(connection, settings.channel_named(connection, options.name))
+    except settings.AlertError as error:
+        return _fail(str(error))
     with speaking(config.language):
         title = gettext("Test of the channel %(name)s", name=options.name)
         body = gettext("Alerts of the infoscreens will arrive here.")
     try:
-        send_test(channel.url, title, body, config.alert_allow_local)
+        send_test(url, title, body, config.alert_allow_local)
     except ChannelError as error:
         return _fail(f"not delivered: {error}")
     print("delivered")
@@ -98,13 +76,13 @@ def _test(engine: "Engine", config: ServerConfig, options: argparse.Namespace) -
 
 
 def _remove(engine: "Engine", _config: ServerConfig, options: argparse.Namespace) -> int:
-    from sqlalchemy import delete
+    from infoscreen_server.alerts import settings
 
-    from infoscreen_server.db import writing
-    from infoscreen_server.models_alerts import AlertChannel
-
-    with writing(engine) as connection:
-        if connection.execute(delete(AlertChannel).where(AlertChannel.name == options.name)).rowcount == 0:
-            return _fail("name: there is no such channel")
+    try:
+        with engine.connect() as connection:
+            number = settings.channel_named(connection, options.name)
+        settings.delete_channel(engine, number)
+    except settings.AlertError as error:
+        return _fail(str(error))
     print(f"channel {options.name} removed")
     return 0

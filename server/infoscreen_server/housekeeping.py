@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Engine, bindparam, delete, exists, func, select, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import aliased
 
 from infoscreen_server import chronicle, facts, incident_store, ingest_figures, issues, screenshots
 from infoscreen_server.config import ServerConfig
@@ -22,6 +23,7 @@ from infoscreen_server.happenings import ISSUE_LEVELS, Turn
 from infoscreen_server.ledger import Settings
 from infoscreen_server.live_signal import announce
 from infoscreen_server.models import Client, ClientLog, Counter, CounterMark, Daily, DeadLetter, Gap, Lane, Screenshot
+from infoscreen_server.models_alerts import Alert, AlertMessage, AlertSilence
 from infoscreen_server.models_history import (
     FactSample,
     Incident,
@@ -216,8 +218,8 @@ def prune(engine: Engine, settings: Settings, now: datetime, stop: threading.Eve
     """Delete what is older than LOG_RETENTION_DAYS; returns the number of log rows.
 
     Of lanes and their gaps go those that nothing was heard of for as long, of pictures also those beyond the number
-    that stays, of states and incidents those that ended before. Counts out first, so that no row goes that is still in
-    the counters.
+    that stays, of states, incidents, alerts and silences those that ended before. Counts out first, so that no row goes
+    that is still in the counters.
     """
     stop = stop or threading.Event()
     count_out(engine, now, stop)
@@ -234,6 +236,7 @@ def prune(engine: Engine, settings: Settings, now: datetime, stop: threading.Eve
     _trim_screenshots(engine, settings, stop)
     _prune_history(engine, limit, stop)
     _prune_facts(engine, now - facts.KEPT, stop)
+    _prune_alerts(engine, limit, stop)
     with writing(engine) as connection:
         connection.execute(delete(Daily).where(Daily.day < (now - DAILY_KEPT).date()))
     return deleted
@@ -300,6 +303,15 @@ def _prune_facts(engine: Engine, limit: datetime, stop: threading.Event) -> None
             gone = connection.execute(delete(FactSample).where(*old)).rowcount
         if gone:
             stop.wait(PAUSE_S)
+
+
+def _prune_alerts(engine: Engine, limit: datetime, stop: threading.Event) -> None:
+    """What is settled. The first alert of a group stays as long as one of it is open: it counts their messages."""
+    member = aliased(Alert)
+    leads = exists().where(member.closed_at.is_(None), member.announced_by == Alert.id)
+    _in_chunks(engine, AlertMessage, AlertMessage.due_at.is_(None) & (AlertMessage.created_at < limit), stop)
+    _in_chunks(engine, Alert, (Alert.closed_at < limit) & ~leads, stop)
+    _in_chunks(engine, AlertSilence, AlertSilence.ends_at < limit, stop)
 
 
 def _in_chunks(engine: Engine, table: Any, old: Any, stop: threading.Event, size: int | None = None) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from infoscreen_device.client import Watchdog
+from infoscreen_device.probes.process import key_of
 from infoscreen_device.watch import POLL_S
 from infoscreen_shared.messages import parse_timestamp
 from parts.agent import LIVES, PLAYER_USER, Agent, Player, is_named, lives
@@ -143,9 +145,13 @@ def test_a_recycled_pid_is_not_the_same_player(tmp_path: Path, player: Player) -
     """While the agent is away the player dies, and the number that it noted is given to another program."""
     with Agent(tmp_path, player=player.expected()) as agent:
         first = agent.plays(player.run(1).pid)
+        key = key_of(first)
+        assert key is not None
         wait_for(lambda: f'"pid":{first}' in state_of(agent), "what it holds is on disk")
         agent.kill()
         os.kill(first, signal.SIGKILL)
+        # Two processes of one number differ in when they began, which the kernel tells in hundredths of a second.
+        wait_for(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) * 100 > key.started + 1, "the next of them")
         stranger = subprocess.Popen(["sleep", "600"])
         try:
             noted = state_of(agent).replace(f'"pid":{first}', f'"pid":{stranger.pid}')

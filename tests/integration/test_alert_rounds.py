@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -248,3 +249,28 @@ def test_a_round_over_a_thousand_screens(watch: Watch, figure: Figure) -> None:
     body = watch.one("SELECT body FROM alert_messages")
     assert body.count("since") == 20
     assert "980 more" in body
+
+
+def test_what_is_settled_goes_when_it_is_old(watch: Watch) -> None:
+    """The first of a group stays while another of it is open: its messages are counted on."""
+    watch.config = replace(watch.config, log_retention_days=1)
+    watch.rule("outage", enabled=False)
+    watch.start(1, 2, 3, 4, site="Linz")
+    watch.silence("all", "", MINUTE)
+    watch.lose(1, 2)
+    watch.turn(15 * MINUTE)
+    watch.show(OK, 1)
+    watch.turn(15 * MINUTE)
+    assert watch.unsettled() == 1
+    watch.run("UPDATE alert_messages SET status = 'sent', due_at = NULL")
+    watch.turn(timedelta(days=1), timedelta(minutes=5))
+    assert watch.tidied() == (2, 2, 0), "a reminder every 12 hours is still to be sent"
+    watch.turn(timedelta(hours=12), timedelta(minutes=5))
+    watch.show(OK, 2)
+    watch.turn(15 * MINUTE)
+    assert watch.titles()[-1].endswith("[#1-6]")
+    assert watch.unsettled() == 0
+    assert watch.tidied() == (1, 4, 0)
+    watch.run("UPDATE alert_messages SET status = 'sent', due_at = NULL")
+    watch.turn(timedelta(days=1), timedelta(minutes=5))
+    assert watch.tidied() == (0, 0, 0)

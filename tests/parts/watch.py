@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import insert, update
 
-from infoscreen_server import db
+from infoscreen_server import db, housekeeping
 from infoscreen_server.alerts import evaluate
 from infoscreen_server.config import ServerConfig
 from infoscreen_server.db import writing
@@ -112,6 +112,12 @@ class Watch(Fleet):
 
     def heads(self) -> list[str]:
         return [title.partition(" ")[0] for title in self.titles()]
+
+    def tidied(self) -> tuple[int, int, int]:
+        """Alerts, messages and silences that housekeeping leaves."""
+        housekeeping.prune(self.engine, self.config, self.now)
+        counts = [self.one(f"SELECT count(*) FROM {name}") for name in ("alerts", "alert_messages", "alert_silences")]
+        return int(counts[0]), int(counts[1]), int(counts[2])
 
     def unsettled(self) -> int:
         return int(self.one("SELECT count(*) FROM alerts WHERE closed_at IS NULL"))

@@ -147,7 +147,7 @@ def test_a_track_says_how_much_of_the_time_each_state_had() -> None:
     assert process.label == "Player: Running 90.00 %, Offline 5.00 %, Crashed 5.00 %"
     assert set(process.paths) == {"good", "off", "bad"}
     assert [row["state"] for row in process.rows] == ["crashed", "running", "running"]
-    assert (link.label, screen.label) == ("Link: nothing known", "Screen: nothing known")
+    assert (link.label, screen.label) == ("Connection: nothing known", "Screen: nothing known")
 
 
 def test_the_table_of_a_track_is_bounded_and_says_so() -> None:

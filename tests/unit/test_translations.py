@@ -36,6 +36,14 @@ def test_translations_fill_in_the_same_values(language: str) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("language", OTHERS)
+def test_a_percent_sign_alone_is_written_twice(language: str) -> None:
+    """Every text is filled in with %, also one without values."""
+    catalogues = [*texts(), *translated(language)]
+    written = [form for message in catalogues for each in (message.id, message.string) if each for form in forms(each)]
+    assert [form for form in written if "%" in VALUES.sub("", form)] == []
+
+
 def test_the_language_holds_for_its_block_only() -> None:
     with speaking("de"):
         assert gettext("Sign in") == "Anmelden"

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 
 from infoscreen_server.db import writing
+from infoscreen_server.i18n import lazy
 from infoscreen_server.models_alerts import AlertAttempt, AlertChannel, AlertMessage, MessageKind, MessageStatus
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,8 @@ LEASE = timedelta(seconds=60)
 """Twice what a child may take: what it did is written long before."""
 FIRST_RETRY, LAST_RETRY = timedelta(seconds=30), timedelta(minutes=30)
 GIVE_UP_AFTER = timedelta(hours=24)
-NO_CHANNEL = "the channel was deleted"
-CUT_OFF = "cut off"
+NO_CHANNEL = lazy("the channel was deleted")
+CUT_OFF = lazy("cut off")
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,6 +248,14 @@ def add_channel(engine: Engine, name: str, url: str, now: datetime, *, allow_loc
         raise AlertError("name", lazy("there is a channel of this name already")) from None
 
 
+def channel_named(connection: Connection, name: str) -> int:
+    """Its number. Raises AlertError."""
+    number = connection.scalar(select(AlertChannel.id).where(AlertChannel.name == name))
+    if number is None:
+        raise _no_channel()
+    return number
+
+
 def channel_to_test(connection: Connection, number: int) -> tuple[str, str]:
     """Name and URL, for the sending process only. Raises AlertError."""
     row = connection.execute(select(AlertChannel.name, AlertChannel.url).where(AlertChannel.id == number)).first()

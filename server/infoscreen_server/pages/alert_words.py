@@ -70,8 +70,8 @@ def length(seconds: int) -> str:
 def says(rule: Mapping[str, Any]) -> str:
     """One sentence: when a rule holds."""
     clear = rule["threshold"] if rule["clear_threshold"] is None else rule["clear_threshold"]
-    text = gettext(_SAYS[rule["kind"]])
-    return text % {"n": rule["threshold"], "window": length(rule["window"] or 0), "clear": clear}
+    sentence = _SAYS[rule["kind"]]
+    return gettext(sentence) % {"n": rule["threshold"], "window": length(rule["window"] or 0), "clear": clear}
 
 
 def day_names() -> list[str]:

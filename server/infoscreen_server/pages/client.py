@@ -34,7 +34,7 @@ HAPPENED = {
     "told.FROZEN": lazy("The picture was frozen"),
     "link.offline": lazy("Nothing was heard of it"),
 }
-KINDS = {"player": lazy("Player"), "screen": lazy("Screen"), "link": lazy("Link")}
+KINDS = {"player": lazy("Player"), "screen": lazy("Screen"), "link": lazy("Connection")}
 
 
 @dataclass(frozen=True, slots=True)

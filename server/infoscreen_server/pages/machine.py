@@ -38,11 +38,11 @@ def figure(value: object) -> float | None:
 
 
 def _degrees(value: float) -> str:
-    return gettext("%(n)s °C", n=f"{value:.1f}")
+    return gettext("%(n)s °C", n=words.decimal(value, 1))
 
 
 def _load(value: float) -> str:
-    return f"{value:.2f}"
+    return words.decimal(value, 2)
 
 
 def _records(value: float) -> str:

@@ -10,7 +10,7 @@ from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.pages import charts, words
 
 PERIODS = {Period.DAY: lazy("24 hours"), Period.WEEK: lazy("7 days"), Period.MONTH: lazy("30 days")}
-TITLES = {"link": lazy("Link"), "process": lazy("Player"), "screen": lazy("Screen")}
+TITLES = {"link": lazy("Connection"), "process": lazy("Player"), "screen": lazy("Screen")}
 MOST_ROWS = 30
 """Of one kind in the table: the newest."""
 

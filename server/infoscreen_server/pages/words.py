@@ -4,10 +4,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from babel.numbers import format_decimal
+from babel.numbers import format_decimal, get_decimal_symbol
 
 from infoscreen_server.accounts import Access, Caller, allowed
-from infoscreen_server.i18n import gettext, language, lazy, ngettext
+from infoscreen_server.i18n import gettext, language, lazy, ngettext, plain
 from infoscreen_server.wording import DAY, HOUR, MINUTE, duration
 
 _STATES = {
@@ -104,14 +104,19 @@ def size(number: float | None) -> str:
         return "–"
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < 1024 or unit == "GiB":
-            return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
+            return f"{decimal(number, 0 if unit == 'B' or number >= 100 else 1)} {unit}"
         number /= 1024
     raise AssertionError
 
 
 def percent(share: float | None) -> str:
     """A share of one, cut and not rounded: what was not always up is never 100 %."""
-    return "–" if share is None else f"{int(share * 10_000) / 100:.2f} %"
+    return "–" if share is None else f"{decimal(int(share * 10_000) / 100, 2)} %"
+
+
+def decimal(number: float, places: int) -> str:
+    """With the language's sign before the fraction."""
+    return f"{number:.{places}f}".replace(".", get_decimal_symbol(language()))
 
 
 def count(number: int | None) -> str:
@@ -150,6 +155,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "word": word,
     "kind": kind,
     "access_word": access_word,
+    "told": plain,
     "duration": duration,
     "ago": ago,
     "size": size,
