@@ -45,11 +45,14 @@ def _note(text: str) -> str:
     return note
 
 
-class AcknowledgeBody(BaseModel):
+class IssueBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     level: Literal[LogLevel.ERROR, LogLevel.WARN]
     code: Annotated[str, AfterValidator(clean)] = Field("", max_length=MAX_CODE_CHARS, description="empty: without one")
+
+
+class AcknowledgeBody(IssueBody):
     note: Annotated[str, AfterValidator(_note)] = Field(description=f"1 to {issues.MAX_NOTE} characters")
 
 
@@ -234,6 +237,17 @@ def acknowledge(body: AcknowledgeBody) -> Response:
     if not issues.acknowledge(parts().engine, issue, body.note, caller().name, parts().now()):
         raise Refusal(HTTPStatus.NOT_FOUND, "there is no such issue now")
     return jsonify(acknowledged=True)
+
+
+@past.post(
+    "/api/issues/unacknowledge", operation_id="unacknowledge", security=TOKEN, responses=answers(Acknowledged, 404)
+)
+@access(Access.SUPERADMIN)
+def unacknowledge(body: IssueBody) -> Response:
+    """Take an acknowledgement back."""
+    if not issues.unacknowledge(parts().engine, issues.Issue(body.level, body.code)):
+        raise Refusal(HTTPStatus.NOT_FOUND, "there is no such acknowledgement")
+    return jsonify(acknowledged=False)
 
 
 def _plain(value: Any) -> Any:

@@ -30,6 +30,7 @@ EXPECTED = {
     "GET /api/reliability.csv": Access.USER_OR_HIGHER,
     "GET /api/issues": Access.SUPERADMIN,
     "POST /api/issues/acknowledge": Access.SUPERADMIN,
+    "POST /api/issues/unacknowledge": Access.SUPERADMIN,
     "GET /api/stream": Access.USER_OR_HIGHER,
     "POST /api/ingest/<uuid>/logs": Access.OWN_DEVICE,
     "POST /api/ingest/<uuid>/screenshots": Access.OWN_DEVICE,

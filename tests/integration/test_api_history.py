@@ -44,10 +44,10 @@ def start(seq: int = 1, ago: timedelta = HOUR) -> Body:
     return of_items([item(seq, NOW - ago, code="player.started")])
 
 
-def acknowledge(api: Api, body: Any) -> Any:
+def acknowledge(api: Api, body: Any, verb: str = "acknowledge") -> Any:
     headers = {"Authorization": f"Bearer {api.token(SUPER)}", "Content-Type": "application/json"}
     data = body if isinstance(body, (str, bytes)) else json.dumps(body)
-    return api.client.post("/api/issues/acknowledge", headers=headers, data=data)
+    return api.client.post(f"/api/issues/{verb}", headers=headers, data=data)
 
 
 def test_answers_are_what_the_document_says(api: Api) -> None:
@@ -169,6 +169,16 @@ def test_issues_without_a_code_can_be_acknowledged(api: Api) -> None:
     say(api, of_items([item(1, NOW - HOUR)], level=LogLevel.ERROR))
     assert acknowledge(api, {"level": "ERROR", "note": "known"}).status_code == 200
     assert acknowledge(api, {"level": "WARN", "note": "known"}).status_code == 404
+
+
+def test_an_acknowledgement_can_be_taken_back(api: Api) -> None:
+    say(api, crash())
+    issue = {"level": "ERROR", "code": "player.crashed"}
+    assert acknowledge(api, issue, "unacknowledge").status_code == 404
+    assert acknowledge(api, {**issue, "note": "known"}).status_code == 200
+    assert acknowledge(api, {**issue, "note": "known"}, "unacknowledge").status_code == 400
+    assert acknowledge(api, issue, "unacknowledge").json == {"acknowledged": False}
+    assert api.get("/api/issues", SUPER).json["issues"][0]["acknowledgement"] is None
 
 
 def test_no_answer_reads_the_log(api: Api) -> None:
