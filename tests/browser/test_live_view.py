@@ -60,7 +60,12 @@ def test_lines_come_in_and_are_only_text(visit: Visit, kiosks: list[Kiosk]) -> N
     expect(first).to_contain_text("<b>x</b>")
     assert page.locator(f"{ROWS} img").count() == 0
     expect(page.locator(ROWS).filter(has_text="not wanted")).to_have_count(0)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    first.get_by_role("button", name="Copy").click()
+    expect(first.get_by_role("button")).to_have_text("Copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
     first.get_by_role("link", name="Link").click()
+    expect(page).to_have_url(copied)
     expect(page.locator(".log-found")).to_contain_text("<img src=x")
 
 

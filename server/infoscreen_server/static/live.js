@@ -8,7 +8,7 @@
 //                       data-reconnecting, data-fallback, data-ended, data-dropped and data-dropped-about ({n} lines)
 //   [data-live-pause]   a button, hidden without this script; data-resume is its other word
 //   [data-live-rows]    where the lines go, newest first, each with the id log-<number>
-//   template[data-row=LEVEL]  one line, with [data-field]: timestamp, message, code, context, client and link (<a>)
+//   template[data-row=LEVEL]  one line, with [data-field]: timestamp, message, code, context, client and link (<a>), copy
 //   [data-live-empty]   shown as long as there is no line
 // templates/_live.html has all of it.
 
@@ -86,6 +86,10 @@ function lineOf(root, line) {
     each.href = own;
   });
   put("link", (each) => (each.href = record));
+  put("copy", (each) => {
+    each.dataset.copy = record;
+    each.hidden = false;
+  });
   put("context", (each) => {
     if (Object.keys(line.context).length) each.replaceChildren(...visible(JSON.stringify(line.context, null, 2)));
     else (each.closest("details") ?? each).remove();
