@@ -15,9 +15,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from infoscreen_server import fleet, http_door, labels, log_search, queries
+from infoscreen_server import audit, fleet, http_door, labels, log_search, queries, removal
 from infoscreen_server.accounts import Access
-from infoscreen_server.context import Refusal, access, moment, no_client, parts
+from infoscreen_server.context import Refusal, access, caller, moment, no_client, parts
 from infoscreen_server.forms import TOKEN, Answer, ClientPath, FleetQuery, Moment, PageQuery, Query, Uuid, answers
 from infoscreen_server.log_search import LogPage as FoundLogs
 from infoscreen_shared.messages import (
@@ -162,6 +162,10 @@ class Clients(Answer):
     next: str | None
 
 
+class Removing(Answer):
+    removing: bool
+
+
 class AckAnswer(Answer):
     epoch: str
     lanes: dict[str, int]
@@ -246,6 +250,21 @@ def label(path: ClientPath, body: LabelsBody) -> Response:
     if not labels.write(parts().engine, path.uuid, checked):
         raise no_client()
     return _client(path.uuid)
+
+
+@api.delete(
+    "/api/clients/<uuid>",
+    operation_id="remove",
+    security=TOKEN,
+    responses=answers(Removing, 404, status=HTTPStatus.ACCEPTED),
+)
+@access(Access.SUPERADMIN)
+def remove(path: ClientPath) -> tuple[Response, int]:
+    """Remove a client for good, with all that is known of it: within a minute, or longer with many records."""
+    if not removal.ask(parts().engine, path.uuid, caller().name, parts().now()):
+        raise no_client()
+    audit.note("removal asked for", client=path.uuid, by=caller().name)
+    return jsonify(removing=True), HTTPStatus.ACCEPTED
 
 
 @api.post(

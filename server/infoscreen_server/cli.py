@@ -1,7 +1,7 @@
 """The command `infoscreen-server`: reads arguments and settings, calls the part that is meant, prints.
 
-Only this module, cli_accounts and cli_alerts print. Each command imports what it needs when it runs, so that the small
-ones stay quick and `run`, which only watches over processes, stays small.
+Only this module, cli_accounts, cli_alerts and cli_clients print. Each command imports what it needs when it runs, so
+that the small ones stay quick and `run`, which only watches over processes, stays small.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-from infoscreen_server import cli_accounts, cli_alerts
+from infoscreen_server import cli_accounts, cli_alerts, cli_clients
 from infoscreen_server.config import DEFAULT_PATH, ConfigError, ServerConfig, load
 from infoscreen_shared import __version__
 
@@ -96,6 +96,7 @@ def _account_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
 
     cli_accounts.add_verbs(add)
     cli_alerts.add_verbs(add)
+    cli_clients.add_verbs(add)
 
 
 def _with_accounts(work: "AccountWork") -> Command:

@@ -20,6 +20,11 @@ T = TypeVar("T")
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 30
 """How long a SQLite connection waits for the one writer; housekeeping's and ingest's transactions are far shorter."""
+CHUNK_ROWS = 2_000
+"""Deleted in one transaction: about 100 ms of SQLite's one write lock on a slow disk."""
+PAUSE_S = 0.12
+"""Between two such transactions: longer than the 100 ms that SQLite lets a writer sleep before it looks for the lock
+again, else ingest would find it taken time after time."""
 MIGRATION_LOCK = 0x1F05C4E1
 """Key of the PostgreSQL advisory lock that lets one process migrate at a time."""
 

@@ -272,6 +272,13 @@ def log_counts(connection: Connection, uuid: str) -> dict[str, int]:
     return dict(row._mapping) if row else dict.fromkeys(("ERROR", "WARN", "INFO"), 0)
 
 
+def called(connection: Connection, asked: str) -> list[str]:
+    """The uuids of the clients that have this as their uuid, name or hostname. Two at most: one is meant."""
+    text = clean(asked)
+    same = or_(Client.uuid == text.lower(), Client.name == text, Client.hostname == text)
+    return list(connection.scalars(select(Client.uuid).where(same).limit(2)))
+
+
 class Known(NamedTuple):
     tags: list[str]
     locations: list[str]

@@ -102,6 +102,6 @@ TOKEN: list[dict[str, list[Any]]] = [{"token": []}]
 """The document's word for a route that asks for a token."""
 
 
-def answers(model: type[BaseModel] | dict[Any, Any], *problems: int) -> Responses:
+def answers(model: type[BaseModel] | dict[Any, Any], *problems: int, status: int = 200) -> Responses:
     """A route's answers for the document: `model`, what every guarded route may say, and these."""
-    return {200: model, **dict.fromkeys((400, 401, 403, *problems, 503), Problem)}
+    return {status: model, **dict.fromkeys((400, 401, 403, *problems, 503), Problem)}

@@ -1,5 +1,5 @@
-"""What has to be done again and again: the sliding counters, who is offline, incidents that ingest left over, and the
-end of what is too old.
+"""What has to be done again and again: the sliding counters, who is offline, incidents that ingest left over, the end
+of what is too old, and that of clients that people have removed.
 
 All of it in small transactions with pauses between, so that ingest never waits for longer than a moment.
 """
@@ -12,13 +12,22 @@ from datetime import UTC, datetime, timedelta
 from types import FrameType
 from typing import Any
 
-from sqlalchemy import Engine, bindparam, delete, exists, func, select, update
+from sqlalchemy import Engine, delete, exists, func, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import aliased
 
-from infoscreen_server import chronicle, facts, incident_store, ingest_figures, issues, screenshots
+from infoscreen_server import (
+    chronicle,
+    facts,
+    incident_store,
+    ingest_figures,
+    issues,
+    persist,
+    removal,
+    screenshots,
+)
 from infoscreen_server.config import ServerConfig
-from infoscreen_server.db import make_engine, portions, writing
+from infoscreen_server.db import CHUNK_ROWS, PAUSE_S, make_engine, portions, writing
 from infoscreen_server.happenings import ISSUE_LEVELS, Turn
 from infoscreen_server.ledger import Settings
 from infoscreen_server.live_signal import announce
@@ -30,13 +39,10 @@ from infoscreen_server.models_history import (
     IncidentBacklog,
     IncidentEvent,
     IncidentKind,
-    IssueCount,
     SpanKind,
     StateSpan,
 )
-from infoscreen_server.persist import counter_mark
 from infoscreen_server.queries import SUMMARY_HOURS
-from infoscreen_shared.messages import LogLevel
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +54,6 @@ STEP_S = 0.1
 EVERY_S = 60.0
 OFFLINE_EVERY_S = 5.0
 PRUNE_EVERY_S = 3600.0
-CHUNK_ROWS = 2_000
-"""Deleted in one transaction: about 100 ms of SQLite's one write lock on a slow disk."""
-PAUSE_S = 0.12
-"""Between two transactions: longer than the 100 ms that SQLite lets a writer sleep before it looks for the lock again,
-else ingest would find it taken time after time."""
 DAILY_KEPT = timedelta(days=400)
 """Of the daily rollups: this year's figures beside last year's."""
 
@@ -70,12 +71,16 @@ def run(config: ServerConfig) -> int:
 
 
 def run_housekeeping(config: ServerConfig, stop: threading.Event) -> int:
-    """Work until `stop` is set: counters every minute, offline clients every 5 s, the end of old rows every hour."""
+    """Work until `stop` is set: counters every minute, offline clients every 5 s, the end of old rows every hour.
+
+    Removals go on in every turn, behind what nobody may wait for.
+    """
     engine = make_engine(config.database_url, hide_parameters=True)
     silence = timedelta(seconds=config.silence_s)
     count_at = prune_at = time.monotonic()
     try:
         while not stop.is_set():
+            pause = OFFLINE_EVERY_S
             try:
                 mark_offline(engine, silence, datetime.now(UTC))
                 fold_backlog(engine, stop)
@@ -86,9 +91,11 @@ def run_housekeeping(config: ServerConfig, stop: threading.Event) -> int:
                 if time.monotonic() >= prune_at:
                     prune(engine, config, datetime.now(UTC), stop)
                     prune_at = time.monotonic() + PRUNE_EVERY_S
+                if removal.go_on(engine, datetime.now(UTC), stop):
+                    pause = PAUSE_S
             except DBAPIError as error:
                 log.error("database: %s", str(error.orig).partition("\n")[0])
-            stop.wait(OFFLINE_EVERY_S)
+            stop.wait(pause)
     finally:
         engine.dispose()
     return 0
@@ -157,7 +164,7 @@ def count_out(engine: Engine, now: datetime, stop: threading.Event | None = None
 def _move_mark(engine: Engine, target: datetime, step: timedelta) -> bool:
     """One step of the window; whether it is at the target now."""
     with writing(engine) as connection:
-        mark = counter_mark(connection, alone=True)
+        mark = persist.counter_mark(connection, alone=True)
         if target <= mark:
             return True
         reached = min(target, mark + step)
@@ -177,38 +184,11 @@ def _move_mark(engine: Engine, target: datetime, step: timedelta) -> bool:
             .where(ClientLog.level.in_(ISSUE_LEVELS), ClientLog.timestamp > mark, ClientLog.timestamp <= reached)
             .group_by(ClientLog.client_uuid, ClientLog.level, ClientLog.code)
         ).all()
-        _subtract(connection, left)
-        _subtract_issues(connection, issues_left)
+        persist.subtract(connection, left)
+        issues.subtract(connection, issues_left)
         issues.forget_ended(connection, reached + WINDOW)
         connection.execute(update(CounterMark).values(counted_out_to=reached))
     return reached == target
-
-
-def _subtract(connection: Any, left: Any) -> None:
-    gone: dict[str, dict[LogLevel, int]] = {}
-    for uuid, level, number in left:
-        gone.setdefault(uuid, {})[level] = number
-    for uuid, numbers in sorted(gone.items()):
-        values = {level.lower(): getattr(Counter, level.lower()) - number for level, number in numbers.items()}
-        connection.execute(update(Counter).where(Counter.client_uuid == uuid).values(values))
-
-
-_UPDATE_ISSUE = (
-    update(IssueCount)
-    .where(IssueCount.client_uuid == bindparam("of_uuid"))
-    .where(IssueCount.level == bindparam("of_level"), IssueCount.code == bindparam("of_code"))
-    .values(n=IssueCount.n - bindparam("left"))
-)
-
-
-def _subtract_issues(connection: Any, left: Any) -> None:
-    rows = [
-        {"of_uuid": uuid, "of_level": level, "of_code": code or "", "left": number}
-        for uuid, level, code, number in left
-    ]
-    if rows:
-        connection.execute(_UPDATE_ISSUE, rows)
-        connection.execute(delete(IssueCount).where(IssueCount.n <= 0))
 
 
 # --- the end of what is too old ---------------------------------------------------------------------------------------

@@ -72,7 +72,9 @@ def _current(connection: Connection, now: datetime) -> Sample:
     counts: Counts = {}
     for source, name, number in connection.execute(select(IngestStat.source, IngestStat.name, IngestStat.n)):
         counts.setdefault(source, {})[name] = number
-    return Sample(now, connection.execute(select(func.max(ClientLog.id))).scalar() or 0, counts)
+    # The highest row may be gone, with a client that was removed; the numbers go on behind it all the same.
+    newest = [connection.scalar(select(func.max(each))) or 0 for each in (ClientLog.id, IngestSample.newest_log)]
+    return Sample(now, max(newest), counts)
 
 
 def figures(connection: Connection, now: datetime) -> Figures:

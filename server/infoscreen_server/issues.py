@@ -4,11 +4,11 @@ Counted at ingest, counted out by housekeeping (see issue_counts); nothing here 
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Select, delete, func, or_, select, tuple_
+from sqlalchemy import Connection, Engine, Select, bindparam, delete, func, or_, select, tuple_, update
 
 from infoscreen_server.db import insert_or, writing
 from infoscreen_server.models import Client
@@ -118,6 +118,25 @@ def clients_of_issue(connection: Connection, issue: Issue, now: datetime) -> lis
     return [dict(row._mapping) for row in connection.execute(statement)]
 
 
+_SUBTRACT = (
+    update(IssueCount)
+    .where(IssueCount.client_uuid == bindparam("of_uuid"))
+    .where(IssueCount.level == bindparam("of_level"), IssueCount.code == bindparam("of_code"))
+    .values(n=IssueCount.n - bindparam("left"))
+)
+
+
+def subtract(connection: Connection, left: Iterable[Sequence[Any]]) -> None:
+    """Take rows out of the counts, by client, level and code: they left the window, or go before that."""
+    rows = [
+        {"of_uuid": uuid, "of_level": level, "of_code": code or "", "left": number}
+        for uuid, level, code, number in left
+    ]
+    if rows:
+        connection.execute(_SUBTRACT, rows)
+        connection.execute(delete(IssueCount).where(IssueCount.n <= 0))
+
+
 # --- acknowledgements -------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +164,15 @@ def forget_ended(connection: Connection, now: datetime) -> None:
     }
     for issue in known - _acknowledged(connection, now).keys():
         connection.execute(delete(Acknowledgement).where(*_is(issue)))
+
+
+def forget_client(connection: Connection, uuid: str) -> None:
+    """Take a client that goes out of what was acknowledged: should it come back, its issues are new ones."""
+    named = Acknowledgement.clients.contains(uuid)
+    columns = (Acknowledgement.level, Acknowledgement.code, Acknowledgement.clients)
+    for level, code, clients in connection.execute(select(*columns).where(named).with_for_update()).all():
+        others = json.dumps([each for each in json.loads(clients) if each != uuid])
+        connection.execute(update(Acknowledgement).where(*_is(Issue(level, code))).values(clients=others))
 
 
 def _is(issue: Issue) -> tuple[Any, Any]:

@@ -178,6 +178,16 @@ class ClientTag(Base):
     tag: Mapped[str] = mapped_column(String(50), primary_key=True, index=True)
 
 
+class Removal(Base):
+    """A client that is to go for good, see removal. Taken back, the row goes; done, it goes with the client."""
+
+    __tablename__ = "removals"
+
+    client_uuid: Mapped[str] = mapped_column(ForeignKey("clients.uuid", ondelete="CASCADE"), primary_key=True)
+    asked_at: Mapped[datetime]
+    by: Mapped[str] = mapped_column(String(255))
+
+
 class ClientLog(Base):
     """One log record."""
 
@@ -247,6 +257,7 @@ class DeadLetter(Base):
     """What arrived and could not be stored as what it claims to be, bounded."""
 
     __tablename__ = "dead_letters"
+    __table_args__ = (Index(None, "client_uuid", "received_at"),)
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     client_uuid: Mapped[str | None] = mapped_column(Uuid)

@@ -41,7 +41,12 @@ class StateSpan(Base):
     """From when to when a client was in a state: what it told, or whether it was heard of. They never overlap."""
 
     __tablename__ = "state_spans"
-    __table_args__ = (_one_open("ix_state_spans_open"), Index(None, "client_uuid", "ended_at"))
+    __table_args__ = (
+        _one_open("ix_state_spans_open"),
+        Index(None, "client_uuid", "ended_at"),
+        # An id is never given twice: the live view goes by the highest that it saw.
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     client_uuid: Mapped[str] = mapped_column(ForeignKey("clients.uuid", ondelete="CASCADE"))
@@ -78,7 +83,8 @@ class Incident(Base):
     __table_args__ = (
         _one_open("ix_incidents_open"),
         Index(None, "client_uuid", "began_at", "id"),
-        Index(None, "client_uuid", "kind", "began_at"),
+        # Holds all that reliability reads, in the order of its groups.
+        Index(None, "client_uuid", "kind", "began_at", "ended_at"),
         Index(None, "began_at", "id"),
         Index(None, "ended_at"),
     )

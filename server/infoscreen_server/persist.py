@@ -5,7 +5,7 @@ lanes by id. Rows of the log go in beside SQLAlchemy: many rows per statement on
 all is history is written by chronicle.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from itertools import chain
@@ -49,15 +49,17 @@ def counter_mark(connection: Connection, *, alone: bool = False) -> datetime:
 
 def lock_clients(connection: Connection, uuids: set[str], registered_at: datetime, *, create: bool) -> dict[str, Known]:
     """Lock these clients, after creating those that are new if `create` says so. Returns what they were, by uuid."""
-    wanted = sorted(uuids)
-    if create:
-        _create_missing(connection, wanted, registered_at)
     columns = [getattr(Client, name) for name in Known._fields]
     statement = select(Client.uuid, *columns).order_by(Client.uuid).with_for_update(key_share=True)
     found: dict[str, Known] = {}
-    for some in portions(wanted):
-        for uuid, *values in connection.execute(statement.where(Client.uuid.in_(some))):
-            found[uuid] = Known(*values)
+    # Twice: one that was there may be removed while its lock is waited for, and is a new one then.
+    for _attempt in range(2 if create else 1):
+        wanted = sorted(uuids - found.keys())
+        if create and wanted:
+            _create_missing(connection, wanted, registered_at)
+        for some in portions(wanted):
+            for uuid, *values in connection.execute(statement.where(Client.uuid.in_(some))):
+                found[uuid] = Known(*values)
     return found
 
 
@@ -290,6 +292,16 @@ def _write_counts(connection: Connection, ledger: Ledger) -> None:
             for (uuid, day, level), number in sorted(ledger.days.items())
         ]
         _add(connection, Daily, ("client_uuid", "day", "level"), ("n",), days)
+
+
+def subtract(connection: Connection, left: Iterable[Sequence[Any]]) -> None:
+    """Take rows out of the counters, by client and level: they left the window, or go before that."""
+    gone: dict[str, dict[LogLevel, int]] = {}
+    for uuid, level, number in left:
+        gone.setdefault(uuid, {})[level] = number
+    for uuid, numbers in sorted(gone.items()):
+        values = {level.lower(): getattr(Counter, level.lower()) - number for level, number in numbers.items()}
+        connection.execute(update(Counter).where(Counter.client_uuid == uuid).values(values))
 
 
 def count(connection: Connection, source: str, stats: dict[str, int]) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from infoscreen_server import housekeeping
+from infoscreen_server import housekeeping, reliability, removal
 from infoscreen_server.config import ServerConfig
-from infoscreen_server.models import Role
+from infoscreen_server.models import Client, Role
 from infoscreen_server.queries import Cursor
 from infoscreen_shared.messages import LogLevel
 from parts.api import Api
-from parts.fleet import NOW, UUID, Fleet, batch, of_items
+from parts.fleet import NOW, OTHER, UUID, Fleet, batch, finish_removals, of_items
 from parts.person import with_user
 
 WHOLE_LOG = re.compile(r"SCAN client_logs\b")
@@ -70,10 +70,36 @@ def test_housekeeping(fleet: Fleet) -> None:
     assert plans.whole == []
 
 
+def test_a_removal(fleet: Fleet) -> None:
+    assert removal.ask(fleet.engine, UUID, "anna", NOW)
+    plans = Plans(fleet)
+    finish_removals(fleet.engine)
+    assert plans.seen > 1
+    assert plans.whole == []
+    assert fleet.messages() == []
+
+
 def test_ingest(fleet: Fleet) -> None:
     plans = Plans(fleet)
     fleet.say(batch(range(50, 60)), now=NOW)
     assert plans.whole == []
+
+
+def test_reliability_reads_an_index_alone(fleet: Fleet) -> None:
+    """Looking up each incident in the table would take three times as long."""
+    statements: list[tuple[str, Any]] = []
+    event.listen(fleet.engine, "before_cursor_execute", lambda *given: statements.append((given[2], given[3])))
+    with fleet.engine.connect() as connection:
+        for conditions in ([], [Client.uuid.in_([UUID, OTHER])]):
+            reliability.fleet_reliability(connection, NOW - timedelta(days=90), NOW, NOW, conditions)
+        reliability.daily_availability(connection, [UUID, OTHER], 14, NOW)
+        reads = [(statement, given) for statement, given in statements if "FROM incidents" in statement]
+        plans = [
+            [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given)]
+            for statement, given in reads
+        ]
+    assert len(plans) == 3
+    assert not [plan for plan in plans if len(plan) != 1 or "USING COVERING INDEX" not in plan[0]]
 
 
 QUERIES = (

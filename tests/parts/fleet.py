@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
-from infoscreen_server import db
+from infoscreen_server import db, removal
 from infoscreen_server.store import Arrival, Body, Policy, ingest
 from infoscreen_shared.messages import Ack, Batch, LogLevel, decode_logs, timestamp_text
 
@@ -91,6 +91,15 @@ class Fleet:
                 return False
         return True
 
+    def issues_agree(self) -> bool:
+        """Whether the counts of issues say what the log says."""
+        counted = "SELECT client_uuid, level, code, n FROM issue_counts ORDER BY 1, 2, 3"
+        real = (
+            "SELECT client_uuid, level, COALESCE(code, ''), count(*) FROM client_logs, counter_mark "
+            "WHERE level IN ('ERROR', 'WARN') AND timestamp > counted_out_to GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        )
+        return self.rows(counted) == self.rows(real)
+
     def daily_agrees(self) -> bool:
         days = "SELECT client_uuid, substr(CAST(day AS TEXT), 1, 10), level, n FROM daily ORDER BY 1, 2, 3"
         real = (
@@ -108,3 +117,9 @@ class Fleet:
 
 def hours(number: float) -> timedelta:
     return timedelta(hours=number)
+
+
+def finish_removals(engine: Engine, now: datetime = NOW) -> None:
+    """As housekeeping does, however many turns it takes."""
+    while removal.go_on(engine, now):
+        pass

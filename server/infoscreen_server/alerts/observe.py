@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, exists, func, or_, select
 
 from infoscreen_server.alerts.machine import CLEAR, Sight
 from infoscreen_server.alerts.outage import Life, Outage, outage
 from infoscreen_server.db import portions
-from infoscreen_server.models import Client, ClientLog, ClientTag, Counter, UtcTime
+from infoscreen_server.models import Client, ClientLog, ClientTag, Counter, Removal, UtcTime
 from infoscreen_server.models_alerts import RuleKind
 from infoscreen_server.models_history import Incident, IncidentEvent, IncidentKind, IssueCount
 from infoscreen_server.queries import label_of
@@ -49,6 +49,7 @@ class Seen:
 
 
 def screens(connection: Connection, now: datetime, silence: timedelta) -> dict[str, Screen]:
+    """Those that are being removed are left out: of them nothing is said any more."""
     tags: dict[str, set[str]] = {}
     for uuid, tag in connection.execute(select(ClientTag.client_uuid, ClientTag.tag)):
         tags.setdefault(uuid, set()).add(tag)
@@ -63,7 +64,8 @@ def screens(connection: Connection, now: datetime, silence: timedelta) -> dict[s
         Client.screen_reason,
     )
     found = {}
-    for row in connection.execute(select(*columns)):
+    removed = exists().where(Removal.client_uuid == Client.uuid)
+    for row in connection.execute(select(*columns).where(~removed)):
         heard = row.last_alive is not None and now - row.last_alive <= silence
         found[row.uuid] = Screen(
             row.uuid,

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
 from sqlalchemy import Connection
 
-from infoscreen_server import facts, fleet, history, queries, reliability, screenshots
+from infoscreen_server import facts, fleet, history, queries, reliability, removal, screenshots
 from infoscreen_server.accounts import Access
 from infoscreen_server.context import access, caller, moment, parts
 from infoscreen_server.history import Period
@@ -92,6 +92,7 @@ def _told(connection: Connection, found: dict[str, Any], now: datetime, began: d
         "delivery": queries.delivery(connection, uuid),
         "counts": fleet.log_counts(connection, uuid),
         "open_incidents": history.open_incidents(connection, [uuid]),
+        "removing": removal.pending(connection).get(uuid),
         "pictures": _pictures(connection, uuid),
     }
 

@@ -1,4 +1,6 @@
-"""The home page: one glance says which screens need someone. And what people call a screen: name, place, tags."""
+"""The home page: one glance says which screens need someone. And what people call a screen: name, place, tags; and its
+end.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,9 +12,9 @@ from flask import Blueprint, Response, abort, flash, make_response, redirect, re
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as AnyResponse
 
-from infoscreen_server import fleet, labels, queries, reliability
+from infoscreen_server import audit, fleet, labels, queries, reliability, removal
 from infoscreen_server.accounts import Access
-from infoscreen_server.context import access, moment, parts
+from infoscreen_server.context import access, caller, moment, parts
 from infoscreen_server.fleet import Place, State, Wanted
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.pages import charts, words
@@ -51,6 +53,7 @@ def home() -> Response:
         known = fleet.known(connection)
         sparks = _sparks(connection, [client["uuid"] for client in page.clients], at.now)
         somewhere = bool(page.clients) or _any_client(connection, counts)
+        removing = removal.pending(connection)
     filters = filters_of(wanted)
     more = page.following and url_for("clients.home", **filters, after=page.following.encoded())
     text = render_template(
@@ -59,6 +62,7 @@ def home() -> Response:
         counts=counts,
         known=known,
         sparks=sparks,
+        removing=removing,
         states=STATES,
         wanted=wanted,
         filters=filters,
@@ -173,7 +177,48 @@ def _client(uuid: str) -> dict[str, Any]:
 def _form(found: dict[str, Any], given: dict[str, str], wrong: dict[str, str]) -> Response:
     with parts().engine.connect() as connection:
         known = fleet.known(connection)
+        removing = removal.pending(connection).get(found["uuid"])
     # A refused form is shown as it was sent, but no longer than anything that could be right.
     shown = {field: text[:2000] for field, text in given.items()}
-    text = render_template("client_edit.html", client=found, given=shown, wrong=wrong, known=known)
+    text = render_template(
+        "client_edit.html",
+        client=found,
+        given=shown,
+        wrong=wrong,
+        known=known,
+        removing=removing,
+        registers=parts().config.auto_register,
+        now=parts().now(),
+    )
     return make_response(text, HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK)
+
+
+# --- its end ----------------------------------------------------------------------------------------------------------
+
+
+@blueprint.post("/clients/<uuid>/remove")
+@access(Access.SUPERADMIN)
+def remove(uuid: str) -> AnyResponse:
+    found = _client(known_uuid(uuid))
+    if not removal.ask(parts().engine, found["uuid"], caller().name, parts().now()):
+        abort(HTTPStatus.NOT_FOUND)
+    label = queries.label_of(found["name"], found["hostname"], found["uuid"])
+    audit.note("removal asked for", client=found["uuid"], name=label)
+    flash(gettext("%(client)s is being removed. That takes up to a minute, or longer with many records.", client=label))
+    return redirect(url_for("clients.home"), 303)
+
+
+@blueprint.post("/clients/<uuid>/keep")
+@access(Access.SUPERADMIN)
+def keep(uuid: str) -> AnyResponse:
+    uuid = known_uuid(uuid)
+    if removal.keep(parts().engine, uuid):
+        audit.note("removal taken back", client=uuid)
+        flash(gettext("This screen stays. What was deleted before is gone."))
+        return redirect(url_for("client.page", uuid=uuid), 303)
+    with parts().engine.connect() as connection:
+        if queries.client_exists(connection, uuid):
+            # Somebody else has kept it.
+            return redirect(url_for("client.page", uuid=uuid), 303)
+    flash(gettext("It is too late: this screen is removed."))
+    return redirect(url_for("clients.home"), 303)

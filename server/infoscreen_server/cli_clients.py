@@ -1,0 +1,63 @@
+"""The command's verbs for the screens: who they are, and the end of one."""
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from infoscreen_server.cli_accounts import AddVerb
+from infoscreen_server.config import ServerConfig
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+MYSELF = "infoscreen-server"
+"""Who asked for a removal, where no user or token did."""
+PORTION = 1000
+
+
+def add_verbs(verb: AddVerb) -> None:
+    """`verb(name, work, text, under)` adds one."""
+    clients = verb("client", None, "The screens.").add_subparsers(required=True, metavar="VERB")
+    verb("list", _list, "List all screens.", clients)
+    text = "Remove a screen for good, with all that is known of it; one that is still running comes back as a new one."
+    verb("remove", _remove, text, clients).add_argument("client", metavar="NAME_OR_UUID", help="or its hostname")
+
+
+def _fail(text: str) -> int:
+    print(f"infoscreen-server: {text}", file=sys.stderr)
+    return 1
+
+
+def _list(engine: "Engine", config: ServerConfig, _options: argparse.Namespace) -> int:
+    from infoscreen_server import queries, removal
+
+    now, after = datetime.now(UTC), None
+    with engine.connect() as connection:
+        removing = removal.pending(connection)
+        while rows := queries.clients_page(connection, PORTION, after, now, config.silence_s):
+            for row in rows:
+                state = "being removed" if row["uuid"] in removing else _state(row)
+                label = queries.label_of(row["name"], row["hostname"], "-")
+                print("\t".join((row["uuid"], label, row["location"] or "-", state)))
+            after = rows[-1]["uuid"]
+    return 0
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["online"]:
+        return "online"
+    return f"last seen {row['last_alive'][:16].replace('T', ' ')}" if row["last_alive"] else "never seen"
+
+
+def _remove(engine: "Engine", _config: ServerConfig, options: argparse.Namespace) -> int:
+    from infoscreen_server import fleet, removal
+
+    with engine.connect() as connection:
+        found = fleet.called(connection, options.client)
+    if len(found) > 1:
+        return _fail("there are several clients of this name; take the uuid")
+    if not found or not removal.ask(engine, found[0], MYSELF, datetime.now(UTC)):
+        return _fail("there is no such client; expected its name, hostname or uuid")
+    print(f"client {found[0]} is being removed: housekeeping does it within a minute, or longer with many records")
+    return 0
