@@ -1,4 +1,4 @@
-"""What a kiosk sends is text and nothing else, on every page and in the live view, whatever it looks like."""
+"""What kiosks send and people write is text and nothing else, on every page and live, whatever it looks like."""
 
 import json
 import re
@@ -13,12 +13,14 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from infoscreen_server import store
-from infoscreen_server.db import make_engine
+from infoscreen_server.db import make_engine, writing
 from infoscreen_server.incoming import arrival_of
 from infoscreen_shared.messages import timestamp_text
+from parts import alarms, crowd
 from parts.browser import Visitor
 from parts.dashboard import Dashboard, page_routes
 from parts.jpegs import jpeg
+from parts.looks import refused
 
 PAYLOADS = (
     "<script>window.pwned=1</script>",
@@ -104,6 +106,11 @@ def _fill(dashboard: Dashboard) -> None:
             arrival_of(topic, json.dumps(body).encode("utf-8", "replace")) for topic, body in messages(number, bad, now)
         ]
         store.ingest(engine, arrivals, now, store.Policy(debug_mode=True), "mqtt")
+    # What the kiosks told would make rules of ours send messages.
+    alarms.clear(dashboard.database_url)
+    with writing(engine) as connection:
+        for number, bad in enumerate(PAYLOADS):
+            crowd.hostile(connection, number, uuid_of(number), bad, now)
     engine.dispose()
     admin = dashboard.server.token("superadmin")
     for number, bad in enumerate(PAYLOADS):
@@ -128,11 +135,18 @@ def _patch(dashboard: Dashboard, path: str, token: str, body: bytes) -> None:
         assert answer.status == 200
 
 
-def addresses(uuid: str) -> list[str]:
-    """Of every page that shows something of a client."""
+def addresses(number: int) -> list[str]:
+    """Of every page that shows something of a client, the first time, and of those that are about this one."""
+    uuid = uuid_of(number)
     paths = [route.rule for route in page_routes() if "token>" not in route.rule]
+    if number:
+        paths = [path for path in paths if "uuid>" in path]
     found = [re.sub("<[^>]*uuid>", uuid, path) for path in paths if path != "/system/issue"]
-    return [*found, "/system/issue?level=ERROR&code=player.crashed", f"/clients/{uuid}/logs?level=ERROR"]
+    tag = quote(crowd.hostile_tag(number, PAYLOADS[number]))
+    alerts = [f"rules?rule={crowd.HOSTILE + number}", f"hours?tag={tag}", f"silences?scope=client&target={uuid}"]
+    alerts += [f"silences?scope=site&target={quote(PAYLOADS[number][:100])}"]
+    issue = [] if number else ["/system/issue?level=ERROR&code=player.crashed"]
+    return [*found, *issue, f"/clients/{uuid}/logs?level=ERROR", *(f"/alerts/{path}" for path in alerts)]
 
 
 def check(visitor: Visitor, where: str) -> None:
@@ -151,10 +165,22 @@ def test_no_text_of_a_client_does_anything(browser: Browser, hostile: Dashboard,
     numbers = range(len(PAYLOADS)) if scripts else range(3)
     with hostile.visitor(browser, scripts=scripts) as visitor:
         for number in numbers:
-            for path in addresses(uuid_of(number)):
-                if number == 0 or "bad0" in path:
-                    visitor.open(path)
-                    check(visitor, f"{path} of {PAYLOADS[number]!r}")
+            for path in addresses(number):
+                visitor.open(path)
+                check(visitor, f"{path} of {PAYLOADS[number]!r}")
+
+
+def test_no_text_of_a_form_that_came_back_does_anything(browser: Browser, hostile: Dashboard) -> None:
+    with hostile.visitor(browser) as visitor:
+        for bad in PAYLOADS:
+            plain = "".join(char for char in bad if char.isprintable())
+            for stop in (
+                refused("/alerts/silences", scope="client", target=f"no {plain}", note=plain),
+                refused("/alerts/hours", tag=plain, zone=plain, day2=plain, closed=plain),
+                refused("/alerts/channels", name=plain, url=plain),
+            ):
+                stop.go(visitor)
+                check(visitor, f"{stop.path} of {bad!r}")
 
 
 def test_texts_of_clients_are_there_to_be_read(browser: Browser, hostile: Dashboard) -> None:
@@ -164,6 +190,11 @@ def test_texts_of_clients_are_there_to_be_read(browser: Browser, hostile: Dashbo
             page = visitor.open(f"/clients/{uuid_of(number)}/logs")
             assert bad in page.get_by_role("main").inner_text()
             assert bad[:60] in visitor.open(f"/clients/{uuid_of(number)}").get_by_role("main").inner_text()
+        for path in ("", "/silences", "/rules", "/channels", "/hours"):
+            page = visitor.open(f"/alerts{path}")
+            page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+            shown = page.get_by_role("main").inner_text()
+            assert [bad for bad in PAYLOADS[:8] if bad[:40] not in shown] == [], path
         page = visitor.open(f"/clients/{uuid_of(9)}/logs")
         assert r"\u202egnp.exe" in page.get_by_role("main").inner_text()
 

@@ -4,9 +4,6 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
-from importlib.resources import files
-from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -14,22 +11,35 @@ from playwright.sync_api import Page, expect
 
 from parts.browser import PASSWORD, ROLES, Visitor
 from parts.dashboard import ROLE_OF, Dashboard, Route, page_routes
+from parts.looks import MAX_BYTES, SHOTS, Stop, refused, sticks_out, violations, weights
 
 Visit = Callable[..., Visitor]
 
 PAGES = page_routes()
-AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
-SHOTS = Path(__file__).parents[2] / ".cache/screenshots"
 LOOKS = [*itertools.product(("light", "dark"), ("en", "de"), (1280, 360))]
-MAX_BYTES = 200_000
 MORE = {
     "clients, none found": "/?q=no-such-screen",
     "logs, errors": "/clients/{uuid}/logs?level=ERROR",
     "logs, none found": "/clients/{uuid}/logs?q=no-such-text",
     "client, a week": "/clients/{uuid}?range=7d",
+    "rule": "/alerts/rules?rule=5",
+    "rule about the fleet": "/alerts/rules?rule=6",
+    "silence of a place": "/alerts/silences?scope=site&target=Graz+Messe",
+    "silence of a screen": "/alerts/silences?scope=client&target={uuid}",
+    "hours of a tag": "/alerts/hours?tag=shop+window",
     "nothing here": "/clients/00000000-0000-0000-0000-000000000000",
 }
-"""Pages as they are under a filter or where there is nothing."""
+"""Pages as they are under a filter, with a form that is open, or where there is nothing."""
+REFUSED = {
+    "rule, refused": refused("/alerts/rules?rule=5", clear_threshold="90"),
+    "new rule, refused": refused("/alerts/rules", new_name="Everything", new_kind="outage"),
+    "channel, refused": refused("/alerts/channels", name="Ops", url="example.org"),
+    "silence, refused": refused("/alerts/silences", scope="client", target="no such screen"),
+    "weekly silence, refused": refused("/alerts/silences", scope="tag", target="4k", when="weekly"),
+    "hours, refused": refused("/alerts/hours?tag=shop+window", day2="9 to 5"),
+    "new hours, refused": refused("/alerts/hours", tag="foyer", closed="soon"),
+}
+"""Forms that came back with what is wrong in them."""
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +49,12 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
         yield running
 
 
-def addresses(dashboard: Dashboard) -> dict[str, tuple[str, int]]:
-    """All that a superadmin can see, with the status that it has."""
-    found = {route.rule: (dashboard.address(route.rule), 200) for route in PAGES}
+def addresses(dashboard: Dashboard) -> dict[str, Stop]:
+    """All that a superadmin can see."""
+    found = {route.rule: Stop(dashboard.address(route.rule)) for route in PAGES}
     uuid = dashboard.shown
-    found |= {name: (path.format(uuid=uuid), 404 if "nothing" in name else 200) for name, path in MORE.items()}
-    return found
+    found |= {name: Stop(path.format(uuid=uuid), 404 if "nothing" in name else 200) for name, path in MORE.items()}
+    return found | REFUSED
 
 
 def cookies(theme: str = "light", language: str = "en") -> dict[str, str]:
@@ -105,17 +115,6 @@ def test_sign_in_leads_to_the_page_that_was_asked_for(visit: Visit, dashboard: D
 # --- for everybody ----------------------------------------------------------------------------------------------------
 
 
-def violations(page: Page) -> list[str]:
-    """What axe-core finds, in words."""
-    page.evaluate(AXE)
-    found: Any = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [
-        f"{one['id']} ({one['impact']}): {node['html'][:200]} - {node['failureSummary'][:300]}"
-        for one in found["violations"]
-        for node in one["nodes"][:3]
-    ]
-
-
 def test_axe_would_find_something(visit: Visit, dashboard: Dashboard) -> None:
     page = visit().open("/")
     page.evaluate("document.documentElement.removeAttribute('lang')")
@@ -128,8 +127,8 @@ def test_axe_would_find_something(visit: Visit, dashboard: Dashboard) -> None:
 def test_axe_finds_nothing(visit: Visit, dashboard: Dashboard, theme: str, language: str, width: int) -> None:
     visitor = visit(cookies=cookies(theme, language), width=width)
     found = {}
-    for name, (path, status) in addresses(dashboard).items():
-        page = visitor.open(path, status)
+    for name, stop in addresses(dashboard).items():
+        page = stop.go(visitor)
         assert page.locator("html").get_attribute("lang") == language
         found[name] = violations(page)
     stranger = visit("nobody", cookies=cookies(theme, language), width=width)
@@ -142,28 +141,20 @@ def test_axe_finds_nothing(visit: Visit, dashboard: Dashboard, theme: str, langu
 def test_no_page_scrolls_sideways_at_320_px(visit: Visit, dashboard: Dashboard, language: str) -> None:
     visitor = visit(cookies=cookies(language=language), width=320, height=640)
     wide = {}
-    for name, (path, status) in addresses(dashboard).items():
-        page = visitor.open(path, status)
-        width = page.evaluate("document.documentElement.scrollWidth")
-        if width > 320:
-            wide[name] = (width, page.evaluate(WIDE))
+    for name, stop in addresses(dashboard).items():
+        page = stop.go(visitor)
+        if found := sticks_out(page, 320):
+            wide[name] = found
     assert not wide, json.dumps(wide, indent=1)
-
-
-WIDE = """
-[...document.querySelectorAll("body *")].filter((each) => each.getBoundingClientRect().right > innerWidth + 1)
-  .slice(0, 5).map((each) => each.outerHTML.slice(0, 120))
-"""
-"""Who sticks out."""
 
 
 def test_no_page_is_over_200_kb(visit: Visit, dashboard: Dashboard) -> None:
     """Assets included, with a cold cache; the pictures of screens too."""
     heavy = {}
-    for name, (path, status) in addresses(dashboard).items():
+    for name, stop in addresses(dashboard).items():
         visitor = visit()
-        visitor.open(path, status)
-        sizes = {one.url.removeprefix(visitor.origin): one.sizes()["responseBodySize"] for one in visitor.requests}
+        stop.go(visitor)
+        sizes = weights(visitor)
         assert sizes
         if sum(sizes.values()) > MAX_BYTES:
             heavy[name] = sizes
@@ -172,11 +163,11 @@ def test_no_page_is_over_200_kb(visit: Visit, dashboard: Dashboard) -> None:
 
 def test_without_scripts_everything_can_be_reached(visit: Visit, dashboard: Dashboard) -> None:
     plain, full = visit(scripts=False), visit()
-    for name, (path, status) in addresses(dashboard).items():
+    for name, stop in addresses(dashboard).items():
         if "<token>" in name:
             continue
-        theirs = _links(full.open(path, status))
-        page = plain.open(path, status)
+        theirs = _links(stop.go(full))
+        page = stop.go(plain)
         assert heading(page)
         assert theirs <= _links(page), name
         assert page.get_by_role("main").inner_text().strip(), name
@@ -210,6 +201,7 @@ FOCUSABLE = """
   each.tabIndex >= 0 && !each.disabled && each.type !== "hidden" && each.type !== "radio" && each.checkVisibility()
 ).map((each) => (each.dataset.g ??= String(++window.g || (window.g = 1)), each.dataset.g))
 """
+TO_THE_TOP = "(document.body.tabIndex = -1, document.body.focus(), document.body.removeAttribute('tabindex'))"
 FOCUSED = """
 (() => { const each = document.activeElement, style = getComputedStyle(each);
   const box = each.getBoundingClientRect();
@@ -220,15 +212,17 @@ FOCUSED = """
 
 def test_all_that_can_be_clicked_can_be_reached_by_keys_and_shows_it(visit: Visit, dashboard: Dashboard) -> None:
     visitor = visit()
-    for name, (path, status) in addresses(dashboard).items():
-        page = visitor.open(path, status)
-        page.evaluate("document.activeElement.blur()")
+    for name, stop in addresses(dashboard).items():
+        page = stop.go(visitor)
+        page.evaluate(TO_THE_TOP)
         wanted = set(page.evaluate(FOCUSABLE))
-        reached, unseen = [], []
-        for _ in range(len(wanted) + 5):
+        reached: list[str] = []
+        unseen: list[str] = []
+        # A field for a time has several stops of its own.
+        for _ in range(len(wanted) + 25):
             page.keyboard.press("Tab")
             number, html, visible = page.evaluate(FOCUSED)
-            if number in reached:
+            if number in reached and number != reached[-1]:
                 break
             reached.append(number)
             if number and not visible:
@@ -265,8 +259,8 @@ def test_screenshots_of_all_pages(visit: Visit, dashboard: Dashboard) -> None:
             continue
         size = "desktop" if width > 1000 else "phone"
         visitor = visit(role, cookies=cookies(theme, language), width=width)
-        pages = addresses(dashboard) if role != "nobody" else {"sign-in": ("/sign-in", 200)}
-        for name, (path, status) in pages.items():
+        pages = addresses(dashboard) if role != "nobody" else {"sign-in": Stop("/sign-in")}
+        for name, stop in pages.items():
             plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "clients"
-            visitor.open(path, status).screenshot(path=SHOTS / f"{plain}_{theme}_{language}_{size}.png", full_page=True)
+            stop.go(visitor).screenshot(path=SHOTS / f"{plain}_{theme}_{language}_{size}.png", full_page=True)
     assert len([*SHOTS.glob("*.png")]) >= 6 * len(PAGES)

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from infoscreen_server.alerts import child
 from infoscreen_server.alerts.hours import Span
 from infoscreen_server.alerts.tables import hours_of, silence_of
+from infoscreen_server.i18n import speaking
 from infoscreen_server.models import Client, ClientTag, Role, TokenRole
 from infoscreen_server.models_alerts import (
     Alert,
@@ -26,7 +27,10 @@ from infoscreen_server.models_alerts import (
     OpeningHours,
     RuleKind,
 )
+from infoscreen_server.pages import alert_words
+from infoscreen_server.wording import RULE_NAMES
 from parts.api import NOW, Api
+from parts.catalogue import texts
 from parts.fleet import uuid_of
 from parts.mailbox import Webhook
 from parts.person import Person, text_of, with_user
@@ -35,6 +39,9 @@ from parts.told import add, client_row
 SECRET = "s3cret-word"
 EVIL = "<script>alert(1)</script>\"'{{7*7}}"
 HOUR = timedelta(hours=1)
+SENDING = ("sender.py", "channels.py", "child.py", "outbox.py")
+REFUSED_BEFORE = re.compile("no service|expected|option")
+"""What is said of a URL before it is saved, and of no message."""
 
 
 @pytest.fixture
@@ -128,8 +135,8 @@ def test_a_new_server_says_what_to_do_next(api: Api, root: Person, anna: Person)
         for text in (
             "sent to nobody",
             then,
-            "Nothing fires.",
-            "Nothing has fired yet.",
+            "No alert is active.",
+            "There was no alert yet.",
             "The rules were never looked at.",
         ):
             assert text in shown
@@ -169,6 +176,28 @@ def test_what_fires_is_grouped_by_rule_and_site_and_leads_to_the_screens(api: Ap
     assert "1 of them silenced" in text_of(anna.get("/alerts"))
     assert f"scope=client&amp;target={uuid_of(1)}" in firing
     assert f"scope=client&amp;target={uuid_of(3)}" not in firing, "it is silenced already"
+
+
+def test_what_is_about_all_comes_first_and_what_flaps_stands_for_what_it_does(api: Api, anna: Person) -> None:
+    screens(api, "Foyer", "Kassa", "Saal")
+    add(api, Alert, *[fired(api, n) for n in (1, 2, 3)], fired(api, None, kind=RuleKind.OUTAGE))
+    add(api, Alert, fired(api, 2, flapping=True))
+    page = anna.get("/alerts").text
+    firing = page[page.index('id="firing"') : page.index('id="history"')]
+    assert firing.index("Server or broker") < firing.index("Screen is offline")
+    assert firing.count(">Kassa<") == 1
+    assert re.search(r">Kassa<.*\s.*On and off", firing)
+    assert 'class="hint">4</span></h2>' in firing
+
+
+def test_of_too_many_each_place_is_named(api: Api, anna: Person) -> None:
+    for number in range(5):
+        screens(api, *[f"{number}-{n}" for n in range(30)], site=f"Place {number}")
+    add(api, Alert, *[fired(api, n, site=f"Place {(n - 1) // 30}") for n in range(1, 151)])
+    shown = text_of(anna.get("/alerts"))
+    assert all(f"Place {number} 30" in shown for number in range(5))
+    assert shown.count("… and 20 more") == 5
+    assert "100 are left out here" in shown
 
 
 @pytest.mark.parametrize(
@@ -219,6 +248,13 @@ def test_the_history_is_paged_without_gaps(api: Api, anna: Person) -> None:
     assert ids[0] == 3, "the newest, of these the last"
 
 
+def test_an_alert_of_a_screen_that_is_gone_leads_nowhere(api: Api, anna: Person) -> None:
+    add(api, Alert, fired(api, 7, ended_at=NOW, closed_at=NOW))
+    page = anna.get("/alerts").text
+    assert f"<span>{uuid_of(7)}</span>" in page
+    assert f"/clients/{uuid_of(7)}" not in page
+
+
 def test_messages_with_their_attempts(api: Api, anna: Person) -> None:
     screens(api, "Foyer")
     add(api, Alert, fired(api, 1, announced_at=NOW - HOUR, announced_by=1))
@@ -248,6 +284,21 @@ def test_messages_with_their_attempts(api: Api, anna: Person) -> None:
     assert "4 messages" in past
 
 
+def test_what_the_sender_says_is_in_the_readers_language() -> None:
+    """It is filled in already when it comes to the database, so that it has to be found by its form."""
+    sender = [
+        each.id for each in texts() if any(path.split("/")[-1] in SENDING for path, _ in each.locations) and each.id
+    ]
+    filled = [each for each in sender if isinstance(each, str) and "%(" in each and not REFUSED_BEFORE.search(each)]
+    assert set(filled) == set(alert_words.ERRORS)
+    with speaking("de"):
+        assert alert_words.why("nothing listens there") == "Dort nimmt niemand Verbindungen an"
+        assert alert_words.why("it answered 503") == "Die Gegenstelle antwortete mit 503"
+        elsewhere = alert_words.why("it answered 302, to send it elsewhere; that is not done")
+        assert elsewhere == "Die Gegenstelle antwortete mit 302 und leitet anderswohin weiter; dem wird nicht gefolgt"
+        assert alert_words.why("something of its own") == "something of its own"
+
+
 def test_nothing_of_a_name_or_note_is_markup(api: Api, root: Person) -> None:
     screens(api, EVIL, site=EVIL, tag="4k")
     add(api, AlertChannel, {"name": EVIL, "url": "json://ops.example", "created_at": NOW})
@@ -269,7 +320,7 @@ def test_nothing_of_a_name_or_note_is_markup(api: Api, root: Person) -> None:
     for path, fields in (
         ("/alerts/silences", {"scope": "client", "target": EVIL, "when": EVIL, "zone": EVIL, "note": EVIL}),
         ("/alerts/hours", {"tag": EVIL, "zone": EVIL, "day0": EVIL, "closed": EVIL}),
-        ("/alerts/rules", {"name": EVIL, "kind": EVIL}),
+        ("/alerts/rules", {"new_name": EVIL, "new_kind": EVIL}),
         ("/alerts/channels", {"name": EVIL, "url": EVIL}),
     ):
         answer = root.post(path, **fields)
@@ -295,9 +346,9 @@ GOOD = {
 
 def test_rules_are_seen_by_admins_and_edited_by_superadmins(api: Api, root: Person, anna: Person) -> None:
     shown = text_of(anna.get("/alerts/rules"))
-    assert "More than 10 errors of a screen within 15 min; over at 2." in shown
+    assert "A screen has more than 10 errors within 15 min. It is over at 2 or fewer." in shown
     assert "More than 30 percent of the screens fall silent at about the same time." in shown
-    assert "fires after 10 min · reminds every 12 h · within opening hours · to all channels" in shown
+    assert "alerts after 10 min · reminds every 12 h · within opening hours · to all channels" in shown
     number = rule_of(api, RuleKind.ERRORS).id
     assert "Save" not in text_of(anna.get(f"/alerts/rules?rule={number}"))
     assert "Save" in text_of(root.get(f"/alerts/rules?rule={number}"))
@@ -341,6 +392,20 @@ def test_values_that_a_rule_cannot_have(api: Api, root: Person, field: str, valu
     assert rule_of(api, RuleKind.ERRORS) == before
 
 
+def test_a_rule_of_the_beginning_has_its_name_in_the_readers_language(api: Api, root: Person) -> None:
+    number = rule_of(api, RuleKind.ERRORS).id
+    root.post("/display", "/alerts/rules", language="de", theme="auto", next="/alerts")
+    for rule in rows(api, AlertRule):
+        assert rule.name in RULE_NAMES
+        assert f">{rule.name} <" not in root.get("/alerts/rules").text
+    form = {**GOOD, "id": str(number), "name": "Viele Fehler"}
+    assert 'value="Viele Fehler"' in root.get(f"/alerts/rules?rule={number}").text
+    assert root.post("/alerts/rules/edit", "/alerts/rules", **form).status_code == 303
+    assert rule_of(api, RuleKind.ERRORS).name == "Many errors", "the others read it in theirs"
+    assert root.post("/alerts/rules/edit", "/alerts/rules", **{**form, "name": "Zu viel"}).status_code == 303
+    assert rule_of(api, RuleKind.ERRORS).name == "Zu viel"
+
+
 @pytest.mark.parametrize("percent", ["0", "100"])
 def test_percent_of_an_outage(api: Api, root: Person, percent: str) -> None:
     number = str(rule_of(api, RuleKind.OUTAGE).id)
@@ -374,14 +439,14 @@ def test_a_rule_goes_to_the_channels_that_are_chosen(api: Api, root: Person) -> 
 
 
 def test_rules_are_added_switched_off_and_deleted(api: Api, root: Person) -> None:
-    made = root.post("/alerts/rules", name="Night shift", kind="screen")
+    made = root.post("/alerts/rules", new_name="Night shift", new_kind="screen")
     assert made.status_code == 303
     rule = rows(api, AlertRule)[-1]
     assert (rule.name, rule.kind, rule.enabled, rule.hold) == ("Night shift", "screen", False, 300)
     for fields, expected in (
-        ({"name": "", "kind": "screen"}, "expected 1 to 100 letters"),
-        ({"name": "x", "kind": "weather"}, "choose what the rule looks at"),
-        ({"name": "x", "kind": "outage"}, "there is one about the whole fleet already"),
+        ({"new_name": "", "new_kind": "screen"}, "expected 1 to 100 letters"),
+        ({"new_name": "x", "new_kind": "weather"}, "choose what the rule looks at"),
+        ({"new_name": "x", "new_kind": "outage"}, "there is one about the whole fleet already"),
     ):
         answer = root.post("/alerts/rules", **fields)
         assert answer.status_code == 400
@@ -492,7 +557,7 @@ def test_a_silence_with_an_end(api: Api, anna: Person, fields: dict[str, str], e
     assert "by anna · work on the roof" in page
     assert anna.post("/alerts/silences/end", "/alerts/silences", id=str(row.id)).status_code == 303
     assert rows(api, AlertSilence)[0].ends_at == NOW
-    assert "No silence is active" in text_of(anna.get("/alerts/silences"))
+    assert "Nothing is silenced" in text_of(anna.get("/alerts/silences"))
     again = anna.post("/alerts/silences/end", "/alerts/silences", id=str(row.id))
     assert again.status_code == 409
     assert "it is over" in text_of(again)
@@ -533,6 +598,14 @@ def test_a_screen_is_found_by_name_host_or_uuid(api: Api, anna: Person) -> None:
         answer = anna.post("/alerts/silences", scope="client", target=target, when="hour", zone="UTC")
         assert answer.status_code == 400
         assert expected in wrong_at(answer.text, "target")
+
+
+def test_a_link_to_the_form_names_the_screen(api: Api, anna: Person) -> None:
+    """And not its uuid, unless it takes that to know which one is meant."""
+    screens(api, "Foyer", "Saal", "Saal")
+    for number, shown in ((1, "Foyer"), (2, uuid_of(2)), (9, uuid_of(9))):
+        form = anna.get(f"/alerts/silences?scope=client&target={uuid_of(number)}").text
+        assert re.search(rf'id="target" [^>]*value="{shown}"', form)
 
 
 @pytest.mark.parametrize(
@@ -589,8 +662,8 @@ def test_opening_hours_are_set_replaced_and_taken_away(api: Api, root: Person) -
     assert hours.week[5:] == ((Span(1320, 120),), ())
     assert {each.isoformat() for each in hours.closed} == {"2026-12-24", "2026-12-25"}
     shown = text_of(root.get("/alerts/hours"))
-    assert "Monday – Friday 08:00–12:00, 13:00–18:00 Saturday 22:00–02:00" in shown
-    assert "Closed on 2026-12-24, 2026-12-25" in shown
+    assert "Monday – Friday 08:00–12:00, 13:00–18:00 Saturday 22:00–02:00 Sunday closed" in shown
+    assert "Closed on 24 Dec 2026 – 25 Dec 2026" in shown
     form = root.get("/alerts/hours?tag=school").text
     assert 'value="08:00-12:00, 13:00-18:00"' in form
     assert root.post("/alerts/hours", tag="school", zone="UTC", day0="0:00-24:00").status_code == 303
@@ -603,6 +676,28 @@ def test_opening_hours_are_set_replaced_and_taken_away(api: Api, root: Person) -
     assert root.post("/alerts/hours/delete", "/alerts/hours", tag="school").status_code == 303
     assert [row.tag for row in rows(api, OpeningHours)] == [""]
     assert root.post("/alerts/hours/delete", "/alerts/hours", tag="school").status_code == 409
+
+
+def test_days_in_a_row_are_closed_together(api: Api, root: Person) -> None:
+    typed = "24.12.2026 – 6.1.2027\r\n2027-05-01 - 2027-05-02, 2026-01-01"
+    assert root.post("/alerts/hours", tag="t", zone="UTC", day0="8:00-9:00", closed=typed).status_code == 303
+    assert len(hours_of(rows(api, OpeningHours)[0]).closed) == 17
+    assert "Closed on 24 Dec 2026 – 6 Jan 2027, 1 May 2027 – 2 May 2027 " in text_of(root.get("/alerts/hours"))
+    form = html.unescape(root.get("/alerts/hours?tag=t").text)
+    assert ">2026-01-01\n2026-12-24 – 2027-01-06\n2027-05-01 – 2027-05-02<" in form
+
+
+def test_what_was_typed_into_several_lines_comes_back_as_it_was(api: Api, root: Person) -> None:
+    answer = root.post("/alerts/hours", tag="t", zone="UTC", day0="never", closed="2026-12-24\r\n2026-12-25")
+    assert ">2026-12-24\n2026-12-25<" in answer.text
+
+
+def test_new_hours_replace_none(api: Api, root: Person) -> None:
+    form = {"new": "1", "tag": "", "zone": "UTC", "day0": "8:00-9:00"}
+    assert root.post("/alerts/hours", **form).status_code == 303
+    again = root.post("/alerts/hours", **{**form, "day0": "10:00-11:00"})
+    assert "there are hours for it already" in wrong_at(again.text, "tag")
+    assert hours_of(rows(api, OpeningHours)[0]).week[0] == (Span(480, 540),)
 
 
 @pytest.mark.parametrize(
@@ -618,8 +713,13 @@ def test_opening_hours_are_set_replaced_and_taken_away(api: Api, root: Person) -
         ({"day3": "22:00-02:00, 23:00-23:30"}, "day3", "expected times such as"),
         ({"day3": "٨:00-12:00"}, "day3", "expected times such as"),
         ({"day3": ",".join(f"{n:02}:00-{n:02}:10" for n in range(11))}, "day3", "expected times such as"),
-        ({"closed": "24.12.2026"}, "closed", "expected dates such as"),
+        ({"closed": "12/24/2026"}, "closed", "expected dates such as"),
         ({"closed": "2026-02-30"}, "closed", "expected dates such as"),
+        ({"closed": "30.2.2026"}, "closed", "expected dates such as"),
+        ({"closed": "2026-12-24 – 2026-12-23"}, "closed", "expected dates such as"),
+        ({"closed": "2026-01-01 – 2027-06-01"}, "closed", "expected dates such as"),
+        ({"closed": "0001-01-01 – 9999-12-31"}, "closed", "expected dates such as"),
+        ({"closed": "2026-12-24 –"}, "closed", "expected dates such as"),
     ],
 )
 def test_hours_that_cannot_be(api: Api, root: Person, fields: dict[str, str], field: str, expected: str) -> None:

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 from infoscreen_server.accounts import Access
 from infoscreen_server.app import access_of, create_app
 from infoscreen_server.config import ServerConfig
-from parts import showcase
+from parts import alarms, showcase
 from parts.browser import PASSWORD, ROLES, Visitor
 from parts.server import Server
 
@@ -59,17 +59,24 @@ def page_routes() -> list[Route]:
 
 QUERIES = {"/system/issue": "level=ERROR&code=player.crashed"}
 """What a page cannot do without."""
+WHOLE = 40
+"""Kiosks of the story in which every state is there, and alerts."""
 
 
 class Dashboard:
     """`infoscreen-server run` on a database that has the story of `count` kiosks, with a user of each role."""
 
-    def __init__(self, folder: Path, database_url: str, broker: str = "none", count: int = 40, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, database_url: str, broker: str = "none", count: int = WHOLE, **settings: Any
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # A kiosk of the story said its last word before the server began: for hours nobody is to be offline for that.
         self.server = Server(folder, database_url, broker, **{"heartbeat_seconds": 3600, **settings})
         self.database_url = database_url
-        self.kiosks = showcase.fill(database_url, datetime.now(UTC), count=count)
+        now = datetime.now(UTC)
+        self.kiosks = showcase.fill(database_url, now, count=count)
+        if count == WHOLE:
+            alarms.fill(database_url, self.kiosks, now)
         self._states: dict[str, Any] = {}
 
     def start(self) -> "Dashboard":

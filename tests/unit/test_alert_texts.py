@@ -59,13 +59,13 @@ def test_times_are_those_of_the_place_and_how_long_it_took() -> None:
     assert begun.splitlines()[0] == "Hall 1: since 2026-03-29 01:30 CET"
     assert begun.endswith(f"{URL}/clients/u1")
     over = body(MessageKind.RECOVERED, "Offline", [about(ended=timedelta(hours=2))], [], None)
-    assert over.splitlines()[0] == "Hall 1: for 2 h 0 min, since 2026-03-29 01:30 CET"
+    assert over.splitlines()[0] == "Hall 1: for 2 h, since 2026-03-29 01:30 CET"
     assert "http" not in over
 
 
 def test_figures() -> None:
     assert detail(RuleKind.SCREEN, {"status": "BLACK", "reason": "no\nlight"}, None) == "Black: no light"
-    assert detail(RuleKind.ERRORS, {"n": 11}, 900) == "11 errors in 15 min 0 s"
+    assert detail(RuleKind.ERRORS, {"n": 11}, 900) == "11 errors in 15 min"
     assert detail(RuleKind.OUTAGE, {"n": 8, "of": 20}, None) == "8 of 20 screens"
     assert detail(RuleKind.OFFLINE, {}, None) == ""
 

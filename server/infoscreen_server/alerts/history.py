@@ -56,6 +56,8 @@ class Told:
     client_uuid: str | None
     client: str | None
     """Its name; None for the whole fleet."""
+    is_there: bool
+    """The client was not removed since."""
     site: str | None
     began_at: datetime
     fired_at: datetime
@@ -95,6 +97,11 @@ class Message:
     attempts: list[Row[Any]] = field(default_factory=list)
     """`number`, `at`, `ended_at`, `error` of each."""
 
+    @property
+    def why(self) -> str | None:
+        """What went wrong, the last time that something did."""
+        return self.error or next((each.error for each in reversed(self.attempts) if each.error), None)
+
 
 def current(connection: Connection, now: datetime) -> list[Told]:
     """What fires now, the oldest first."""
@@ -127,7 +134,7 @@ def page(
 
 
 def _alerts() -> Select[Any]:
-    statement: Select[Any] = select(*Alert.__table__.columns, Client.name, Client.hostname)
+    statement: Select[Any] = select(*Alert.__table__.columns, Client.name, Client.hostname, Client.uuid)
     return statement.outerjoin(Client, Client.uuid == Alert.client_uuid)
 
 
@@ -148,6 +155,7 @@ def _told(connection: Connection, rows: Collection[Row[Any]], now: datetime) -> 
             flapping=row.flapping,
             client_uuid=row.client_uuid,
             client=row.name or row.hostname or row.client_uuid,
+            is_there=row.uuid is not None,
             site=row.site,
             began_at=row.began_at,
             fired_at=row.fired_at,

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, or_, select, update
 
+from infoscreen_server import fleet
 from infoscreen_server.alerts import week as weeks
 from infoscreen_server.alerts.hours import Hours, Span
 from infoscreen_server.alerts.settings import MAX_NAME, MAX_NOTE, MAX_TAG, AlertError, line
@@ -102,10 +103,15 @@ def add_silence(engine: Engine, draft: Draft, by: str, now: datetime) -> int:
     return made
 
 
+def named(connection: Connection, uuid: str) -> str:
+    """What a client can be asked for by: its name or hostname, where no other has it, else its uuid."""
+    row = connection.execute(select(Client.name, Client.hostname).where(Client.uuid == uuid)).first()
+    return next((each for each in row or () if each and fleet.called(connection, each) == [uuid]), uuid)
+
+
 def _client(connection: Connection, asked: str) -> str:
     """The uuid of the one client that has this as its uuid, name or hostname. Raises AlertError."""
-    same = or_(Client.uuid == asked.lower(), Client.name == asked, Client.hostname == asked)
-    found = list(connection.scalars(select(Client.uuid).where(same).limit(2)))
+    found = fleet.called(connection, asked)
     if not found:
         raise AlertError("target", lazy("there is no such client; expected its name, hostname or uuid"))
     if len(found) > 1:
@@ -161,8 +167,8 @@ def opening_hours(connection: Connection) -> dict[str, Hours]:
     return dict(sorted(found.items(), key=lambda item: item[0].casefold()))
 
 
-def set_hours(engine: Engine, tag: str, form: Mapping[str, str]) -> None:
-    """Of `zone`, `day0` to `day6` and `closed`; in place of what the tag had. Raises AlertError."""
+def set_hours(engine: Engine, tag: str, form: Mapping[str, str], *, anew: bool = False) -> None:
+    """Of `zone`, `day0` to `day6` and `closed`; in place of what the tag had, or `anew` only. Raises AlertError."""
     plain = line("tag", tag, MAX_TAG, needed=False)
     where, week = zone("zone", form.get("zone", "")), table([form.get(f"day{n}", "") for n in range(7)])
     if not any(week):
@@ -171,7 +177,9 @@ def set_hours(engine: Engine, tag: str, form: Mapping[str, str]) -> None:
         closed = sorted(weeks.dates(form.get("closed", "")))
     except ValueError:
         raise AlertError(
-            "closed", lazy("expected dates such as 2026-12-24, at most %(most)s"), most=weeks.MOST_CLOSED
+            "closed",
+            lazy("expected dates such as 2026-12-24, or 2026-12-24 – 2027-01-06, at most %(most)s days"),
+            most=weeks.MOST_CLOSED,
         ) from None
     values = {
         "zone": where.key,
@@ -182,6 +190,8 @@ def set_hours(engine: Engine, tag: str, form: Mapping[str, str]) -> None:
         count = connection.scalar(select(func.count()).select_from(OpeningHours).where(OpeningHours.tag != plain)) or 0
         if count >= MOST_HOURS:
             raise AlertError("tag", lazy("there are %(most)s already"), most=MOST_HOURS)
+        if anew and connection.scalar(select(OpeningHours.tag).where(OpeningHours.tag == plain)) is not None:
+            raise AlertError("tag", lazy("there are hours for it already; edit those"))
         statement = insert_or(connection, OpeningHours).values(tag=plain, **values)
         connection.execute(statement.on_conflict_do_update(index_elements=[OpeningHours.tag], set_=values))
 

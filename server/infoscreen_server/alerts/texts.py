@@ -11,7 +11,7 @@ from datetime import UTC, datetime, tzinfo
 
 from infoscreen_server.i18n import gettext, lazy, ngettext
 from infoscreen_server.models_alerts import MessageKind, RuleKind
-from infoscreen_server.wording import duration
+from infoscreen_server.wording import lasted, length, rule_name
 
 MOST_LISTED = 20
 MAX_NAME = 80
@@ -70,7 +70,7 @@ def plain(text: str, longest: int = MAX_NAME) -> str:
 def detail(kind: RuleKind, figures: dict[str, object], window: int | None) -> str:
     """What the figures behind an alert say."""
     number = figures.get("n")
-    span = duration(window)
+    span = length(window or 0)
     if kind is RuleKind.SCREEN:
         reason = figures.get("reason")
         status = gettext(_SCREEN.get(str(figures.get("status")), UNSEEN))
@@ -104,13 +104,13 @@ def title(kind: MessageKind, rule: RuleKind, site: str | None, abouts: Sequence[
     return f"{gettext(_HEADS[kind])} {who}{where}: {what} [#{number}]"
 
 
-def body(kind: MessageKind, rule_name: str, abouts: Sequence[About], also: Sequence[About], address: str | None) -> str:
+def body(kind: MessageKind, rule: str, abouts: Sequence[About], also: Sequence[About], address: str | None) -> str:
     lines = [_line(each, kind) for each in abouts[:MOST_LISTED]]
     if len(abouts) > MOST_LISTED:
         lines.append(gettext("… and %(n)s more", n=len(abouts) - MOST_LISTED))
     if also:
         lines.append(gettext("Still the case: %(names)s", names=", ".join(plain(each.label) for each in also)))
-    lines += ["", gettext("Rule: %(name)s", name=plain(rule_name))]
+    lines += ["", gettext("Rule: %(name)s", name=plain(rule_name(rule)))]
     if address is not None:
         links = [f"{address}/clients/{each.uuid}" for each in abouts[:MOST_LISTED] if each.uuid]
         lines += links if len(links) == 1 else [address + "/"]
@@ -122,7 +122,7 @@ def _line(about: About, kind: MessageKind) -> str:
     when = f"{since:%Y-%m-%d %H:%M} {since.tzname()}"
     name = plain(about.label)
     if kind is MessageKind.RECOVERED and about.ended_at is not None:
-        length = duration((about.ended_at - about.since).total_seconds())
-        return gettext("%(name)s: for %(length)s, since %(when)s", name=name, length=length, when=when)
+        span = lasted((about.ended_at - about.since).total_seconds())
+        return gettext("%(name)s: for %(length)s, since %(when)s", name=name, length=span, when=when)
     line = gettext("%(name)s: since %(when)s", name=name, when=when)
     return f"{line}. {about.detail}" if about.detail else line

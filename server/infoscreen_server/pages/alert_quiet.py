@@ -23,6 +23,8 @@ from infoscreen_server.pages.alert_settings import chosen, said
 blueprint = Blueprint("alert_quiet", __name__)
 
 MORNING = 8
+MOST_CLOSED = 8
+"""Dates and runs of them that the list of hours shows of each."""
 WHEN = {
     "hour": lazy("For 1 hour"),
     "morning": lazy("Until tomorrow 8:00"),
@@ -41,6 +43,9 @@ _FIELDS = ("scope", "target", "when", "begin", "end", "from", "to", "zone", "not
 def silences() -> Response:
     """`scope` and `target` fill in the form: other pages link to it."""
     given = {name: request.args[name] for name in ("scope", "target") if name in request.args}
+    if given.get("scope") == Scope.CLIENT and "target" in given:
+        with parts().engine.connect() as connection:
+            given["target"] = quiet.named(connection, given["target"])
     return _silences(given=given)
 
 
@@ -136,7 +141,7 @@ def _silences(status: int = 200, **shown: Any) -> Response:
         when=[(name, gettext(text)) for name, text in WHEN.items()],
         days=alert_words.day_names(),
         zones=weeks.zones(),
-        week_lines=alert_words.week_lines,
+        week_rows=alert_words.week_rows,
         now=now,
         **{**usual, **shown},
     )
@@ -157,7 +162,7 @@ def hours() -> Response:
 def set_hours() -> AnyResponse:
     tag = request.form.get("tag", "").strip()
     try:
-        quiet.set_hours(parts().engine, tag, request.form)
+        quiet.set_hours(parts().engine, tag, request.form, anew=request.form.get("new") == "1")
     except AlertError as error:
         return _hours(400, wrong={error.field: said(error)}, given=_given_hours())
     audit.note("opening hours set", tag=tag)
@@ -181,7 +186,9 @@ def delete_hours() -> AnyResponse:
 def _given_hours() -> dict[str, Any]:
     form = request.form
     days = [form.get(f"day{number}", "") for number in range(7)]
-    return {name: form.get(name, "") for name in ("tag", "zone", "closed")} | {"days": days}
+    # Browsers end lines with \r\n; shown as it is, the \r would be named as something odd.
+    closed = "\n".join(form.get("closed", "").splitlines())
+    return {"tag": form.get("tag", ""), "zone": form.get("zone", ""), "closed": closed, "days": days}
 
 
 def _hours(status: int = 200, edited: str | None = None, **shown: Any) -> Response:
@@ -194,19 +201,21 @@ def _hours(status: int = 200, edited: str | None = None, **shown: Any) -> Respon
     is_new = edited is None or edited not in found
     if edited is not None and edited in found:
         one = found[edited]
-        closed = "\n".join(each.isoformat() for each in sorted(one.closed))
+        closed = weeks.dates_text(one.closed)
         given = {"tag": edited, "zone": one.zone.key, "days": weeks.table_text(one), "closed": closed}
     given = shown.pop("given", given)
     text = render_template(
         "alert_hours.html",
-        hours=found,
+        hours=dict(sorted(found.items(), key=lambda item: not item[0])),
         given=given,
-        is_new=is_new and not request.form,
+        is_new=request.form["new"] == "1" if "new" in request.form else is_new,
+        today=parts().now().date(),
         tags=tags,
         days=alert_words.day_names(),
         zones=weeks.zones(),
-        week_lines=alert_words.week_lines,
-        closed_text=alert_words.closed_text,
+        week_rows=alert_words.week_rows,
+        closed_days=alert_words.closed_days,
+        most_closed=MOST_CLOSED,
         **{**usual, **shown},
     )
     return make_response(text, status)

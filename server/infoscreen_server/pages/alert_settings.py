@@ -11,13 +11,14 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from infoscreen_server import audit, fleet
 from infoscreen_server.accounts import Access
-from infoscreen_server.alerts import deliver, settings
+from infoscreen_server.alerts import deliver, history, settings
 from infoscreen_server.alerts.channels import SCHEMES, ChannelError
 from infoscreen_server.alerts.settings import HOUR, MINUTE, AlertError, Rule
 from infoscreen_server.context import access, caller, parts
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.models_alerts import RuleKind
 from infoscreen_server.pages import alert_words, words
+from infoscreen_server.wording import length, rule_name, stored_rule_name
 
 blueprint = Blueprint("alert_settings", __name__)
 
@@ -52,13 +53,14 @@ def rules() -> Response:
 @blueprint.post("/alerts/rules")
 @access(Access.SUPERADMIN)
 def add_rule() -> AnyResponse:
-    name, kind = request.form.get("name", ""), request.form.get("kind", "")
+    name, kind = stored_rule_name(request.form.get("new_name", "")), request.form.get("new_kind", "")
     try:
         if kind not in set(RuleKind):
             raise AlertError("kind", lazy("choose what the rule looks at"))
         number = settings.add_rule(parts().engine, RuleKind(kind), name, parts().now())
     except AlertError as error:
-        return _rules(400, wrong={f"new_{error.field}": said(error)}, new={"name": name, "kind": kind})
+        new = {"name": rule_name(name), "kind": kind}
+        return _rules(400, wrong={f"new_{error.field}": said(error)}, new=new)
     audit.note("alert rule added", name=name, kind=kind)
     flash(gettext("The rule is there, and off: look at its values and switch it on."))
     return redirect(url_for("alert_settings.rules", rule=number, _anchor="edit"), 303)
@@ -76,7 +78,7 @@ def edit_rule() -> AnyResponse:
             return _rules(409, problem=said(error))
         return _rules(400, edited=number, wrong={error.field: said(error)}, given=_given())
     audit.note("alert rule changed", name=rule.name, enabled=rule.enabled)
-    flash(gettext("The rule %(name)s is saved.", name=rule.name))
+    flash(gettext("The rule %(name)s is saved.", name=rule_name(rule.name)))
     return redirect(url_for("alert_settings.rules"), 303)
 
 
@@ -88,7 +90,7 @@ def delete_rule() -> AnyResponse:
     except AlertError as error:
         return _rules(409, problem=said(error))
     audit.note("alert rule deleted", name=name)
-    flash(gettext("The rule %(name)s is deleted.", name=name))
+    flash(gettext("The rule %(name)s is deleted.", name=rule_name(name)))
     return redirect(url_for("alert_settings.rules"), 303)
 
 
@@ -100,7 +102,7 @@ def _rule_of_form() -> Rule:
     if not all(each.isascii() and each.isdecimal() and len(each) < 19 for each in channels):
         raise AlertError("channels", lazy("one of these channels is gone"))
     return Rule(
-        name=form.get("name", ""),
+        name=stored_rule_name(form.get("name", "")),
         enabled=form.get("enabled") == "1",
         tag=form.get("tag", ""),
         threshold=_number("threshold"),
@@ -132,9 +134,10 @@ def _given() -> dict[str, Any]:
 
 def _values_of(rule: Mapping[str, Any]) -> dict[str, Any]:
     """As the form has them."""
-    shown = {name: -(-(rule[name] or 0) // unit) for name, unit in _TIMES.items()}
+    shown: dict[str, Any] = {name: -(-(rule[name] or 0) // unit) for name, unit in _TIMES.items()}
     channels = [str(each) for each in rule["channels"]]
     clear = rule["threshold"] if rule["clear_threshold"] is None else rule["clear_threshold"]
+    shown["name"] = rule_name(rule["name"])
     return {**rule, **shown, "clear_threshold": clear, "channels": channels, "to": "some" if channels else "all"}
 
 
@@ -157,10 +160,12 @@ def _rules(status: int = 200, edited: int | None = None, **shown: Any) -> Respon
         tags=tags,
         kinds=[(kind, gettext(text)) for kind, text in alert_words.KINDS.items()],
         kind_words=alert_words.KINDS,
+        thresholds=alert_words.THRESHOLDS,
         counted=settings.COUNTED,
         windowed=settings.WINDOWED,
         says=alert_words.says,
-        length=alert_words.length,
+        length=length,
+        rule_name=rule_name,
         **{**usual, **shown},
     )
     return make_response(text, status)
@@ -226,9 +231,10 @@ def delete_channel() -> AnyResponse:
 def _channels(status: int = 200, **shown: Any) -> Response:
     with parts().engine.connect() as connection:
         found = settings.channel_list(connection)
+        late = {each.channel for each in history.late_messages(connection)}
     usual: dict[str, Any] = {"wrong": {}, "problem": None, "name": ""}
-    services = sorted({service.label for service in SCHEMES.values()})
+    services = sorted({gettext(service.label) for service in SCHEMES.values()}, key=str.casefold)
     text = render_template(
-        "alert_channels.html", channels=found, services=services, now=parts().now(), **{**usual, **shown}
+        "alert_channels.html", channels=found, late=late, services=services, now=parts().now(), **{**usual, **shown}
     )
     return make_response(text, status)

@@ -138,6 +138,10 @@ def utc(value: datetime | str) -> str:
     return when.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def utc_minute(value: datetime) -> str:
+    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
 def iso(value: datetime | str) -> str:
     when = moment(value)
     assert when is not None
@@ -163,6 +167,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "count": count,
     "moment": moment,
     "utc": utc,
+    "utc_minute": utc_minute,
     "iso": iso,
     "form_time": form_time,
 }

@@ -5,6 +5,7 @@ const spoken = document.documentElement.lang || "en";
 // The page's language, as it is written where the viewer lives: 24 hours or 12.
 const language = navigator.languages?.find((each) => each.split("-")[0] === spoken) ?? spoken;
 const full = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
+const minute = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
 const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(language, { day: "numeric", month: "short" });
 const relative = new Intl.RelativeTimeFormat(language, { numeric: "always", style: "short" });
@@ -31,16 +32,21 @@ export function localTimes(root = document) {
       element.textContent = since((now - when) / 1000);
     } else if (!element.dataset.local) {
       element.dataset.local = "1";
-      element.textContent = full.format(when);
+      element.title ||= utc(element.dateTime);
+      element.textContent = (element.classList.contains("minute") ? minute : full).format(when);
     }
   }
+}
+
+function utc(iso) {
+  return iso.replace("T", " ").replace(/(\.\d+)?Z$/, " UTC");
 }
 
 // Of a <time> that a script makes itself.
 export function timeElement(iso) {
   const element = document.createElement("time");
   element.dateTime = iso;
-  element.title = iso.replace("T", " ").replace(/(\.\d+)?Z$/, " UTC");
+  element.title = utc(iso);
   element.textContent = full.format(new Date(iso));
   element.dataset.local = "1";
   return element;
