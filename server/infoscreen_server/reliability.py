@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Text, cast, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Text, bindparam, cast, func, literal_column, or_, select
 
-from infoscreen_server.models import Client
+from infoscreen_server.models import Client, UtcTime
 from infoscreen_server.models_history import Incident, IncidentKind
 
 ZERO = timedelta()
@@ -88,7 +88,8 @@ def measured(outages: Iterable[Outage], window: Window) -> Reliability:
     ('0:20:00', '0:06:00')
     """
     start, end = window
-    down, repair, incidents, repaired, reached = ZERO, ZERO, 0, 0, start
+    down, repair, incidents, repaired = ZERO, ZERO, 0, 0
+    since = reached = start  # the newest stretch without a gap
     for began_at, ended_at in outages if start < end else ():
         if began_at >= end or (began_at < start and ended_at is not None and ended_at <= start):
             continue
@@ -98,9 +99,12 @@ def measured(outages: Iterable[Outage], window: Window) -> Reliability:
             repaired += 1
             repair += ended_at - began_at
             until = ended_at
-        if until > reached:
-            down += until - max(began_at, reached)
+        if began_at > reached:
+            down += reached - since
+            since, reached = began_at, until
+        elif until > reached:
             reached = until
+    down += reached - since
     return Reliability(window.length, down, incidents, repaired, repair)
 
 
@@ -135,22 +139,6 @@ _CLIENT = (
 )
 
 
-class _Times(NamedTuple):
-    """When the incidents of one client and kind began and ended, as the database writes it, all in one text each."""
-
-    began: str
-    ended: str
-    """Empty for one that lasts."""
-
-
-class _Past(NamedTuple):
-    picture: list[_Times]
-    link: list[_Times]
-
-
-_NOTHING = _Past([], [])
-
-
 def fleet_reliability(
     connection: Connection,
     start: datetime,
@@ -167,7 +155,7 @@ def fleet_reliability(
     clients = connection.execute(select(*_CLIENT).where(*conditions)).all()
     pasts = _pasts(connection, window, [row.uuid for row in clients] if conditions else None)
     # One after the other: the outages of all at once would be a hundred thousand pairs to keep.
-    return sorted((_figures(row, window, pasts.get(row.uuid, _NOTHING)) for row in clients), key=_worst_first)
+    return sorted((_figures(row, window, pasts.get(row.uuid)) for row in clients), key=_worst_first)
 
 
 def _worst_first(row: dict[str, Any]) -> tuple[bool, float, int, str]:
@@ -175,11 +163,11 @@ def _worst_first(row: dict[str, Any]) -> tuple[bool, float, int, str]:
     return not known, row["availability"] if known else 0.0, -row["incidents"], row["uuid"]
 
 
-def _figures(row: Row[Any], window: Window, past: _Past) -> dict[str, Any]:
+def _figures(row: Row[Any], window: Window, past: Row[Any] | None) -> dict[str, Any]:
     known = observed(window, row.registered_at, row.last_alive, online=row.online)
-    figures = measured(_outages(past.picture), known)
+    figures = measured(_outages(past, _PICTURE), known)
     present = Window(known.start, max(known.start, window.end))
-    reachable = measured(_outages(past.link), present).availability if row.last_alive is not None else None
+    reachable = measured(_outages(past, _LINK), present).availability if row.last_alive is not None else None
     return {
         **{name: getattr(row, name) for name in ("uuid", "name", "hostname", "location")},
         "availability": figures.availability,
@@ -196,48 +184,54 @@ def _seconds(length: timedelta | None) -> float | None:
     return None if length is None else length.total_seconds()
 
 
-def _pasts(connection: Connection, window: Window, uuids: Collection[str] | None) -> dict[str, _Past]:
-    """By client what touches the window. A row for each incident would take the drivers most of the time."""
-    statement = (
-        select(Incident.client_uuid, Incident.kind, _joined(Incident.began_at), _joined(Incident.ended_at))
-        .where(Incident.began_at < window.end)
-        .where(or_(Incident.ended_at >= window.start, Incident.ended_at.is_(None)))
-        .group_by(Incident.client_uuid, Incident.kind)
-    )
-    if uuids is not None:
-        statement = statement.where(Incident.client_uuid.in_(sorted(uuids)))
-    found: dict[str, _Past] = {}
-    for uuid, kind, began, ended in connection.execute(statement):
-        past = found.setdefault(uuid, _Past([], []))
-        (past.link if kind is IncidentKind.LINK else past.picture).append(_Times(began, ended))
-    return found
-
-
 _NONE: Any = literal_column("''")
 _COMMA: Any = literal_column("','")
 """In the statement and no parameters of it: these would cost SQLite half as much time again."""
 
 
-def _joined(time: Any) -> ColumnElement[str]:
-    """The times of a group, none left out. Their order is the same for all columns, whatever it is."""
-    return func.aggregate_strings(func.coalesce(cast(time, Text), _NONE), _COMMA)
+def _joined(time: Any, which: ColumnElement[bool]) -> ColumnElement[Any]:
+    """The times of these incidents of a group, none left out; in any order, but the same in all columns."""
+    return func.aggregate_strings(func.coalesce(cast(time, Text), _NONE), _COMMA).filter(which)
 
 
-def _outages(past: Iterable[_Times]) -> list[Outage]:
+def _both(which: ColumnElement[bool]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    return _joined(Incident.began_at, which), _joined(Incident.ended_at, which)
+
+
+_OF_LINK = Incident.kind == IncidentKind.LINK
+_TIMES = (
+    select(Incident.client_uuid, *_both(~_OF_LINK), *_both(_OF_LINK))
+    .where(or_(Incident.ended_at >= bindparam("since", type_=UtcTime()), Incident.ended_at.is_(None)))
+    .group_by(Incident.client_uuid)
+)
+"""Put together once: that takes longer than to run it for one client. A row for each incident would take the drivers
+most of the time.
+
+What began behind a window is for the rule to leave out: asked for, SQLite would take the index that lacks the ends."""
+_PICTURE, _LINK = slice(1, 3), slice(3, 5)
+"""Where in a row the beginnings and ends of which incidents are."""
+
+
+def _pasts(connection: Connection, window: Window, uuids: Collection[str] | None) -> dict[str, Row[Any]]:
+    """By client what did not end before the window."""
+    statement = _TIMES if uuids is None else _TIMES.where(Incident.client_uuid.in_(sorted(uuids)))
+    return {row[0]: row for row in connection.execute(statement, {"since": window.start})}
+
+
+def _outages(past: Sequence[Any] | None, which: slice) -> list[Outage]:
     """In order of their beginning.
 
-    >>> times = _Times("2026-01-02 03:04:05+00,2026-01-01T00:00:00.500000Z", ",2026-01-03 00:00:00+00")
-    >>> for began_at, ended_at in _outages([times]):
+    >>> past = ("0b6c", "2026-01-02 03:04:05+00,2026-01-01T00:00:00.500000Z", ",2026-01-03 00:00:00+00", None, None)
+    >>> for began_at, ended_at in _outages(past, _PICTURE):
     ...     print(began_at, ended_at)
     2026-01-01 00:00:00.500000+00:00 2026-01-03 00:00:00+00:00
     2026-01-02 03:04:05+00:00 None
     """
-    found: list[Outage] = []
-    for began, ended in past:
-        ends = [datetime.fromisoformat(text) if text else None for text in ended.split(",")]
-        found.extend(zip(map(datetime.fromisoformat, began.split(",")), ends, strict=True))
-    found.sort(key=itemgetter(0))
-    return found
+    began, ended = (None, None) if past is None else past[which]
+    if began is None or ended is None:
+        return []
+    ends = [datetime.fromisoformat(text) if text else None for text in ended.split(",")]
+    return sorted(zip(map(datetime.fromisoformat, began.split(",")), ends, strict=True), key=itemgetter(0))
 
 
 def daily_availability(
@@ -251,5 +245,5 @@ def daily_availability(
     answer: dict[str, list[float | None]] = {}
     for row in rows:
         known = observed(window, row.registered_at, row.last_alive, online=row.online)
-        answer[row.uuid] = daily(_outages(pasts.get(row.uuid, _NOTHING).picture), known, spans)
+        answer[row.uuid] = daily(_outages(pasts.get(row.uuid), _PICTURE), known, spans)
     return answer
