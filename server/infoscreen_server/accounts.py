@@ -26,6 +26,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from infoscreen_server.db import writing
 from infoscreen_server.i18n import lazy
 from infoscreen_server.models import Role, Scope, Token, TokenRole, User
+from infoscreen_server.wording import FieldError
 from infoscreen_shared.topics import is_uuid
 
 log = logging.getLogger(__name__)
@@ -62,17 +63,8 @@ _ENOUGH = {
 }
 
 
-class AccountError(ValueError):
-    """A user or token cannot be made or changed; the text says why and is fit to be shown.
-
-    `field` is what is wrong, `text` with `values` how, for gettext.
-    """
-
-    def __init__(self, field: str, text: str, **values: object) -> None:
-        super().__init__(f"{field}: {text % values if values else text}")
-        self.field = field
-        self.text = text
-        self.values = values
+class AccountError(FieldError):
+    """A user or token cannot be made or changed."""
 
 
 class Busy(Exception):  # noqa: N818  # an answer to the caller, not a fault of ours

@@ -263,7 +263,7 @@ def remove(path: ClientPath) -> tuple[Response, int]:
     """Remove a client for good, with all that is known of it: within a minute, or longer with many records."""
     if not removal.ask(parts().engine, path.uuid, caller().name, parts().now()):
         raise no_client()
-    audit.note("removal asked for", client=path.uuid, by=caller().name)
+    audit.note("removal asked for", client=path.uuid)
     return jsonify(removing=True), HTTPStatus.ACCEPTED
 
 

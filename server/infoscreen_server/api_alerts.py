@@ -18,12 +18,13 @@ from infoscreen_server.alerts import week as weeks
 from infoscreen_server.alerts.history import Told
 from infoscreen_server.alerts.hours import Hours
 from infoscreen_server.alerts.quiet import Draft, Kept
-from infoscreen_server.alerts.settings import MAX_NAME, MAX_NOTE, AlertError
+from infoscreen_server.alerts.settings import MAX_NAME, MAX_NOTE
 from infoscreen_server.alerts.silences import Scope
 from infoscreen_server.context import Refusal, access, caller, parts
 from infoscreen_server.forms import TOKEN, Answer, Moment, PageQuery, Uuid, answers
 from infoscreen_server.models_alerts import RuleKind
-from infoscreen_shared.messages import timestamp_text
+from infoscreen_server.queries import time_text
+from infoscreen_server.wording import FieldError
 
 MAX_DAY_TEXT = 200
 
@@ -151,10 +152,10 @@ def add_silence(body: SilenceBody) -> Response:
         weekly = None if body.week is None else Hours(quiet.zone("zone", body.zone), quiet.table(body.week, "week"))
         draft = Draft(body.scope, body.target, body.starts_at or now, body.ends_at, weekly, body.note)
         number = quiet.add_silence(parts().engine, draft, caller().name, now)
-    except AlertError as error:
+    except FieldError as error:
         field = {"end": "ends_at", "days": "week"}.get(error.field, error.field)
         raise Refusal(HTTPStatus.BAD_REQUEST, f"{field}: {error.text % error.values}") from None
-    audit.note("silence added", scope=body.scope, target=body.target, until=body.ends_at, by=caller().name)
+    audit.note("silence added", scope=body.scope, target=body.target, until=body.ends_at)
     return jsonify(id=number)
 
 
@@ -164,9 +165,9 @@ def end_silence(body: EndBody) -> Response:
     """End one now. What still fires is told of then."""
     try:
         quiet.end_silence(parts().engine, body.id, parts().now())
-    except AlertError as error:
+    except FieldError as error:
         raise Refusal(HTTPStatus.NOT_FOUND, error.text) from None
-    audit.note("silence ended", id=body.id, by=caller().name)
+    audit.note("silence ended", id=body.id)
     return jsonify(ended=True)
 
 
@@ -178,10 +179,10 @@ def _alert(told: Told) -> dict[str, Any]:
         "client_uuid": told.client_uuid,
         "client": told.client,
         "site": told.site,
-        "began_at": _time(told.began_at),
-        "fired_at": _time(told.fired_at),
-        "ended_at": _time(told.ended_at),
-        "told_at": _time(told.announced_at),
+        "began_at": time_text(told.began_at),
+        "fired_at": time_text(told.fired_at),
+        "ended_at": time_text(told.ended_at),
+        "told_at": time_text(told.announced_at),
         "flapping": told.flapping,
         "firing": told.fires,
         "silenced": told.silenced,
@@ -195,16 +196,12 @@ def _silence(kept: Kept) -> dict[str, Any]:
         "id": kept.id,
         "scope": silence.scope,
         "target": silence.target,
-        "starts_at": _time(silence.starts_at),
-        "ends_at": _time(silence.ends_at),
+        "starts_at": time_text(silence.starts_at),
+        "ends_at": time_text(silence.ends_at),
         "week": None if silence.weekly is None else weeks.table_text(silence.weekly),
         "zone": None if silence.weekly is None else silence.weekly.zone.key,
         "note": kept.note,
         "by": kept.by,
-        "created_at": _time(kept.created_at),
+        "created_at": time_text(kept.created_at),
         "active": kept.active,
     }
-
-
-def _time(when: datetime | None) -> str | None:
-    return None if when is None else timestamp_text(when)

@@ -21,8 +21,10 @@ def note(event: str, **about: object) -> None:
 
     sign-in failed: name='anna' address='192.0.2.7'
     """
+    # A public page has no caller, but may have someone who is signed in.
     signed = g.get("signed")
-    by = {"by": signed.caller.name} if signed else {}
+    caller = g.get("caller") or (signed and signed.caller)
+    by = {"by": caller.name} if caller else {}
     facts = " ".join(
         f"{name}={str(value)[:MAX_VALUE]!r}" for name, value in {**about, **by, "address": address()}.items()
     )

@@ -153,11 +153,11 @@ def _housekeeping(config: ServerConfig, _options: argparse.Namespace) -> int:
 
 
 def _on_database(config: ServerConfig, work: "Callable[[Engine], int]") -> int:
-    """Do `work` and put what can go wrong with a database or an account in one line."""
+    """Do `work` and put what can go wrong with a database, or with what was asked for, in one line."""
     from sqlalchemy.exc import DBAPIError
 
-    from infoscreen_server.accounts import AccountError
     from infoscreen_server.db import DatabaseError, make_engine
+    from infoscreen_server.wording import FieldError
 
     try:
         engine = make_engine(config.database_url, hide_parameters=True)
@@ -165,7 +165,7 @@ def _on_database(config: ServerConfig, work: "Callable[[Engine], int]") -> int:
             return work(engine)
         finally:
             engine.dispose()
-    except AccountError as error:
+    except FieldError as error:
         return _fail(str(error))
     except DatabaseError as error:
         return _fail(str(error), EX_UNAVAILABLE)

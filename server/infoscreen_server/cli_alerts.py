@@ -26,20 +26,12 @@ def add_verbs(verb: AddVerb) -> None:
     verb("remove", _remove, text, channels).add_argument("name")
 
 
-def _fail(text: str) -> int:
-    print(f"infoscreen-server: {text}", file=sys.stderr)
-    return 1
-
-
 def _add(engine: "Engine", config: ServerConfig, options: argparse.Namespace) -> int:
     from infoscreen_server.alerts import settings
     from infoscreen_server.alerts.channels import shown
 
     url = (getpass.getpass("URL: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
-    try:
-        settings.add_channel(engine, options.name, url, datetime.now(UTC), allow_local=config.alert_allow_local)
-    except settings.AlertError as error:
-        return _fail(str(error))
+    settings.add_channel(engine, options.name, url, datetime.now(UTC), allow_local=config.alert_allow_local)
     print(f"channel {options.name} added, {shown(url)}")
     return 0
 
@@ -59,18 +51,16 @@ def _test(engine: "Engine", config: ServerConfig, options: argparse.Namespace) -
     from infoscreen_server.alerts.deliver import send_test
     from infoscreen_server.i18n import gettext, speaking
 
-    try:
-        with engine.connect() as connection:
-            _name, url = settings.channel_to_test(connection, settings.channel_named(connection, options.name))
-    except settings.AlertError as error:
-        return _fail(str(error))
+    with engine.connect() as connection:
+        _name, url = settings.channel_to_test(connection, settings.channel_named(connection, options.name))
     with speaking(config.language):
         title = gettext("Test of the channel %(name)s", name=options.name)
         body = gettext("Alerts of the infoscreens will arrive here.")
     try:
         send_test(url, title, body, config.alert_allow_local)
     except ChannelError as error:
-        return _fail(f"not delivered: {error}")
+        print(f"infoscreen-server: not delivered: {error}", file=sys.stderr)
+        return 1
     print("delivered")
     return 0
 
@@ -78,11 +68,8 @@ def _test(engine: "Engine", config: ServerConfig, options: argparse.Namespace) -
 def _remove(engine: "Engine", _config: ServerConfig, options: argparse.Namespace) -> int:
     from infoscreen_server.alerts import settings
 
-    try:
-        with engine.connect() as connection:
-            number = settings.channel_named(connection, options.name)
-        settings.delete_channel(engine, number)
-    except settings.AlertError as error:
-        return _fail(str(error))
+    with engine.connect() as connection:
+        number = settings.channel_named(connection, options.name)
+    settings.delete_channel(engine, number)
     print(f"channel {options.name} removed")
     return 0

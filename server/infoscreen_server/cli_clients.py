@@ -1,7 +1,6 @@
 """The command's verbs for the screens: who they are, and the end of one."""
 
 import argparse
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +21,6 @@ def add_verbs(verb: AddVerb) -> None:
     verb("list", _list, "List all screens.", clients)
     text = "Remove a screen for good, with all that is known of it; one that is still running comes back as a new one."
     verb("remove", _remove, text, clients).add_argument("client", metavar="NAME_OR_UUID", help="or its hostname")
-
-
-def _fail(text: str) -> int:
-    print(f"infoscreen-server: {text}", file=sys.stderr)
-    return 1
 
 
 def _list(engine: "Engine", config: ServerConfig, _options: argparse.Namespace) -> int:
@@ -52,12 +46,11 @@ def _state(row: dict[str, Any]) -> str:
 
 def _remove(engine: "Engine", _config: ServerConfig, options: argparse.Namespace) -> int:
     from infoscreen_server import fleet, removal
+    from infoscreen_server.wording import FieldError
 
     with engine.connect() as connection:
-        found = fleet.called(connection, options.client)
-    if len(found) > 1:
-        return _fail("there are several clients of this name; take the uuid")
-    if not found or not removal.ask(engine, found[0], MYSELF, datetime.now(UTC)):
-        return _fail("there is no such client; expected its name, hostname or uuid")
-    print(f"client {found[0]} is being removed: housekeeping does it within a minute, or longer with many records")
+        uuid = fleet.meant(connection, options.client, "client")
+    if not removal.ask(engine, uuid, MYSELF, datetime.now(UTC)):
+        raise FieldError("client", "it is gone already")
+    print(f"client {uuid} is being removed: housekeeping does it within a minute, or longer with many records")
     return 0

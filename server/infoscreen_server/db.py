@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import ColumnElement, Connection, Engine, create_engine, delete, event, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -115,6 +115,12 @@ _PORTION = 5_000
 
 def portions(values: list[T], size: int = _PORTION) -> Iterator[list[T]]:
     return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def delete_some(connection: Connection, table: Any, which: ColumnElement[bool], limit: int) -> int:
+    """Delete at most `limit` of these rows of a table with an `id`. Returns how many those were."""
+    some = select(table.id).where(which).limit(limit)
+    return connection.execute(delete(table).where(table.id.in_(some))).rowcount
 
 
 def is_sqlite(bind: Engine | Connection) -> bool:

@@ -32,8 +32,10 @@ from sqlalchemy import (
 
 from infoscreen_server import queries
 from infoscreen_server.db import is_sqlite
+from infoscreen_server.i18n import lazy
 from infoscreen_server.models import Client, ClientTag, Counter, UtcTime
 from infoscreen_server.models_history import Incident
+from infoscreen_server.wording import FieldError
 from infoscreen_shared.messages import ProcessStatus, ScreenHealthStatus, clean
 
 PAGE = 50
@@ -277,6 +279,16 @@ def called(connection: Connection, asked: str) -> list[str]:
     text = clean(asked)
     same = or_(Client.uuid == text.lower(), Client.name == text, Client.hostname == text)
     return list(connection.scalars(select(Client.uuid).where(same).limit(2)))
+
+
+def meant(connection: Connection, asked: str, field: str) -> str:
+    """The uuid of the one client that is called so. Raises FieldError, about `field`."""
+    found = called(connection, asked)
+    if not found:
+        raise FieldError(field, lazy("there is no such client; expected its name, hostname or uuid"))
+    if len(found) > 1:
+        raise FieldError(field, lazy("there are several clients of this name; take the uuid"))
+    return found[0]
 
 
 class Known(NamedTuple):

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, bindparam, or_, select, tuple_
+from sqlalchemy import Connection, or_, select, tuple_
 
-from infoscreen_server.models import Client, UtcTime
+from infoscreen_server.models import Client
 from infoscreen_server.models_history import Incident, IncidentKind, SpanKind, StateSpan
 from infoscreen_server.queries import Cursor
 
@@ -211,8 +211,7 @@ def incidents_page(
     if since is not None:
         statement = statement.where(Incident.began_at >= since)
     if before is not None:
-        place = tuple_(bindparam(None, before.timestamp, UtcTime()), bindparam(None, before.id, BigInteger()))
-        statement = statement.where(tuple_(Incident.began_at, Incident.id) < place)
+        statement = statement.where(tuple_(Incident.began_at, Incident.id) < before.bound)
     statement = statement.order_by(Incident.began_at.desc(), Incident.id.desc()).limit(limit + 1)
     rows = [dict(row._mapping) for row in connection.execute(statement)]
     page, more = rows[:limit], len(rows) > limit

@@ -27,7 +27,7 @@ from infoscreen_server import (
     screenshots,
 )
 from infoscreen_server.config import ServerConfig
-from infoscreen_server.db import CHUNK_ROWS, PAUSE_S, make_engine, portions, writing
+from infoscreen_server.db import CHUNK_ROWS, PAUSE_S, delete_some, make_engine, portions, writing
 from infoscreen_server.happenings import ISSUE_LEVELS, Turn
 from infoscreen_server.ledger import Settings
 from infoscreen_server.live_signal import announce
@@ -298,8 +298,7 @@ def _in_chunks(engine: Engine, table: Any, old: Any, stop: threading.Event, size
     size = size or CHUNK_ROWS
     while not stop.is_set():
         with writing(engine) as connection:
-            chunk = select(table.id).where(old).limit(size)
-            rows = connection.execute(delete(table).where(table.id.in_(chunk))).rowcount
+            rows = delete_some(connection, table, old, size)
         if rows < size:
             return
         stop.wait(PAUSE_S)

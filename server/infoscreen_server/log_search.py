@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Select, bindparam, collate, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, collate, or_, select, tuple_
 
 from infoscreen_server.db import is_sqlite
-from infoscreen_server.models import ClientLog, UtcTime
-from infoscreen_server.queries import Cursor
+from infoscreen_server.models import ClientLog
+from infoscreen_server.queries import Cursor, time_text
 from infoscreen_shared.messages import LogLevel, clean, timestamp_text
 
 STATEMENT_MS = 2_000
@@ -77,7 +77,7 @@ def log_of(row: Row[Any]) -> dict[str, Any]:
         "context": json.loads(row.context) if row.context else {},
         "code": row.code,
         "received_at": timestamp_text(row.received_at),
-        "device_timestamp": None if row.device_timestamp is None else timestamp_text(row.device_timestamp),
+        "device_timestamp": time_text(row.device_timestamp),
         "clock": row.clock,
     }
 
@@ -191,12 +191,8 @@ def _newest_first(statement: Select[Any], walk: ColumnElement[bool], within: _Ra
     place = tuple_(ClientLog.timestamp, ClientLog.id)
     statement = statement.where(walk).order_by(ClientLog.timestamp.desc(), ClientLog.id.desc())
     if within.older is not None:
-        statement = statement.where(place >= _bound(within.older))
-    return statement if within.newer is None else statement.where(place < _bound(within.newer))
-
-
-def _bound(place: Cursor) -> Any:
-    return tuple_(bindparam(None, place.timestamp, UtcTime()), bindparam(None, place.id, BigInteger()))
+        statement = statement.where(place >= within.older.bound)
+    return statement if within.newer is None else statement.where(place < within.newer.bound)
 
 
 # --- text -------------------------------------------------------------------------------------------------------------

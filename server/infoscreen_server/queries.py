@@ -7,12 +7,13 @@ here scans logs for a figure; counters are kept at ingest.
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, bindparam, func, literal, select, tuple_
 
+from infoscreen_server.db import portions
 from infoscreen_server.models import Client, ClientTag, Counter, Lane, UtcTime
 from infoscreen_shared.messages import WireError, parse_timestamp, timestamp_text
 
@@ -27,6 +28,11 @@ class Cursor(NamedTuple):
 
     timestamp: datetime
     id: int
+
+    @property
+    def bound(self) -> ColumnElement[Any]:
+        """For a comparison with such a pair of columns."""
+        return tuple_(bindparam(None, self.timestamp, UtcTime()), bindparam(None, self.id, BigInteger()))
 
     def text(self) -> str:
         return base64.urlsafe_b64encode(f"{timestamp_text(self.timestamp)}/{self.id}".encode()).decode().rstrip("=")
@@ -50,7 +56,7 @@ class Cursor(NamedTuple):
         return found
 
 
-def _time(when: datetime | None) -> str | None:
+def time_text(when: datetime | None) -> str | None:
     return None if when is None else timestamp_text(when)
 
 
@@ -87,12 +93,13 @@ def client(connection: Connection, uuid: str, now: datetime, silence: float) -> 
     return None if row is None else client_of(row, now, silence, tags_of(connection, [uuid]).get(uuid, []))
 
 
-def tags_of(connection: Connection, uuids: Sequence[str]) -> dict[str, list[str]]:
+def tags_of(connection: Connection, uuids: Collection[str]) -> dict[str, list[str]]:
     """By client; one without tags is left out."""
     found: dict[str, list[str]] = {}
-    statement = select(ClientTag.client_uuid, ClientTag.tag).where(ClientTag.client_uuid.in_(uuids))
-    for uuid, tag in connection.execute(statement):
-        found.setdefault(uuid, []).append(tag)
+    statement = select(ClientTag.client_uuid, ClientTag.tag)
+    for some in portions(sorted(uuids)):
+        for uuid, tag in connection.execute(statement.where(ClientTag.client_uuid.in_(some))):
+            found.setdefault(uuid, []).append(tag)
     return {uuid: sorted(tags, key=str.casefold) for uuid, tags in found.items()}
 
 

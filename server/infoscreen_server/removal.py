@@ -15,11 +15,11 @@ from collections import Counter as Tally
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, delete, func, select, update
+from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from infoscreen_server import issues, persist
 from infoscreen_server.alerts.silences import Scope
-from infoscreen_server.db import CHUNK_ROWS, PAUSE_S, insert_or, writing
+from infoscreen_server.db import CHUNK_ROWS, PAUSE_S, delete_some, insert_or, writing
 from infoscreen_server.happenings import ISSUE_LEVELS
 from infoscreen_server.models import (
     Client,
@@ -139,7 +139,7 @@ def _take_some(connection: Connection, uuid: str, mark: datetime) -> bool:
     left = CHUNK_ROWS - _take_logs(connection, uuid, mark)
     for table, of_client, cost in _many(uuid):
         if left > 0:
-            left -= cost * _take_rows(connection, table, of_client, -(-left // cost))
+            left -= cost * delete_some(connection, table, of_client, -(-left // cost))
     return left <= 0
 
 
@@ -157,11 +157,6 @@ def _take_logs(connection: Connection, uuid: str, mark: datetime) -> int:
     codes = Tally((row.level, row.code) for row in counted if row.level in ISSUE_LEVELS)
     issues.subtract(connection, [(uuid, level, code, number) for (level, code), number in codes.items()])
     return len(rows)
-
-
-def _take_rows(connection: Connection, table: Any, of_client: ColumnElement[bool], limit: int) -> int:
-    some = select(table.id).where(of_client).limit(limit)
-    return connection.execute(delete(table).where(table.id.in_(some))).rowcount
 
 
 # --- the last of it ---------------------------------------------------------------------------------------------------

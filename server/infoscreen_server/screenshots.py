@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Engine, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, tuple_, update
 
 from infoscreen_server import chronicle
 from infoscreen_server.db import writing
 from infoscreen_server.happenings import Turn
 from infoscreen_server.ledger import Settings
-from infoscreen_server.models import Client, Screenshot, ScreenshotKind, UtcTime
+from infoscreen_server.models import Client, Screenshot, ScreenshotKind
 from infoscreen_server.models_history import SpanKind
 from infoscreen_server.persist import lock_clients
 from infoscreen_server.queries import Cursor
@@ -123,8 +123,7 @@ def page(
     if kind is not None:
         statement = statement.where(Screenshot.kind == kind)
     if before is not None:
-        place = tuple_(bindparam(None, before.timestamp, UtcTime()), bindparam(None, before.id, BigInteger()))
-        statement = statement.where(tuple_(Screenshot.taken_at, Screenshot.id) < place)
+        statement = statement.where(tuple_(Screenshot.taken_at, Screenshot.id) < before.bound)
     order = (Screenshot.taken_at.desc(), Screenshot.id.desc())
     rows = connection.execute(statement.order_by(*order).limit(limit + 1)).all()
     shown = [

@@ -14,6 +14,19 @@ RULE_NAMES = (
 """Of the rules that a server begins with: in the database they are English, and each reads them in their language."""
 
 
+class FieldError(ValueError):
+    """Something cannot be set so; the text says why and is fit to be shown.
+
+    `field` is what is wrong, `text` with `values` how, for gettext.
+    """
+
+    def __init__(self, field: str, text: str, **values: object) -> None:
+        super().__init__(f"{field}: {text % values if values else text}")
+        self.field = field
+        self.text = text
+        self.values = values
+
+
 def duration(seconds: float | None) -> str:
     """The two largest units: 45 s, 3 min 5 s, 2 h 10 min, 4 d 3 h."""
     if seconds is None:

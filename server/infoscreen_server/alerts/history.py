@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, select, tuple_
+from sqlalchemy import Connection, Row, Select, select, tuple_
 
 from infoscreen_server.alerts.silences import Place, is_muted
 from infoscreen_server.alerts.tables import silence_of
 from infoscreen_server.alerts.texts import detail
 from infoscreen_server.db import portions
-from infoscreen_server.models import Client, ClientTag, UtcTime
+from infoscreen_server.models import Client
 from infoscreen_server.models_alerts import (
     Alert,
     AlertAttempt,
@@ -24,10 +24,11 @@ from infoscreen_server.models_alerts import (
     MessageStatus,
     RuleKind,
 )
-from infoscreen_server.queries import Cursor
+from infoscreen_server.queries import Cursor, label_of, tags_of
 
 MOST_MESSAGES = 50
 LATELY = timedelta(days=7)
+_FIRES = (Alert.closed_at.is_(None), Alert.ended_at.is_(None))
 _MESSAGE = (
     AlertMessage.id,
     AlertMessage.alert_id,
@@ -105,7 +106,7 @@ class Message:
 
 def current(connection: Connection, now: datetime) -> list[Told]:
     """What fires now, the oldest first."""
-    statement = _alerts().where(Alert.closed_at.is_(None), Alert.ended_at.is_(None)).order_by(Alert.fired_at, Alert.id)
+    statement = _alerts().where(*_FIRES).order_by(Alert.fired_at, Alert.id)
     return _told(connection, connection.execute(statement).all(), now)
 
 
@@ -123,10 +124,9 @@ def page(
     if client_uuid is not None:
         statement = statement.where(Alert.client_uuid == client_uuid)
     if firing:
-        statement = statement.where(Alert.closed_at.is_(None), Alert.ended_at.is_(None))
+        statement = statement.where(*_FIRES)
     if before is not None:
-        place = tuple_(bindparam(None, before.timestamp, UtcTime()), bindparam(None, before.id, BigInteger()))
-        statement = statement.where(tuple_(Alert.fired_at, Alert.id) < place)
+        statement = statement.where(tuple_(Alert.fired_at, Alert.id) < before.bound)
     statement = statement.order_by(Alert.fired_at.desc(), Alert.id.desc()).limit(limit + 1)
     rows = connection.execute(statement).all()
     found = _told(connection, rows[:limit], now)
@@ -145,7 +145,7 @@ def _told(connection: Connection, rows: Collection[Row[Any]], now: datetime) -> 
         [silence_of(row) for row in connection.execute(select(*AlertSilence.__table__.columns))] if firing else []
     )
     active = [each for each in silences if each.is_active(now)]
-    tags = _tags(connection, {row.client_uuid for row in rows if row.client_uuid}) if active else {}
+    tags = tags_of(connection, {row.client_uuid for row in rows if row.client_uuid}) if active else {}
     return [
         Told(
             id=row.id,
@@ -154,7 +154,7 @@ def _told(connection: Connection, rows: Collection[Row[Any]], now: datetime) -> 
             kind=row.kind,
             flapping=row.flapping,
             client_uuid=row.client_uuid,
-            client=row.name or row.hostname or row.client_uuid,
+            client=row.client_uuid and label_of(row.name, row.hostname, row.client_uuid),
             is_there=row.uuid is not None,
             site=row.site,
             began_at=row.began_at,
@@ -169,15 +169,6 @@ def _told(connection: Connection, rows: Collection[Row[Any]], now: datetime) -> 
         )
         for row in rows
     ]
-
-
-def _tags(connection: Connection, uuids: Collection[str]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = defaultdict(set)
-    for some in portions(sorted(uuids)):
-        rows = connection.execute(select(ClientTag.client_uuid, ClientTag.tag).where(ClientTag.client_uuid.in_(some)))
-        for uuid, tag in rows:
-            found[uuid].add(tag)
-    return found
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

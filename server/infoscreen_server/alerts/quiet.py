@@ -7,18 +7,19 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, insert, or_, select, update
 
 from infoscreen_server import fleet
 from infoscreen_server.alerts import week as weeks
 from infoscreen_server.alerts.hours import Hours, Span
-from infoscreen_server.alerts.settings import MAX_NAME, MAX_NOTE, MAX_TAG, AlertError, line
+from infoscreen_server.alerts.settings import MAX_NAME, MAX_NOTE, MAX_TAG, line
 from infoscreen_server.alerts.silences import Scope, Silence
 from infoscreen_server.alerts.tables import hours_of, silence_of, week_text
 from infoscreen_server.db import insert_or, writing
 from infoscreen_server.i18n import lazy
 from infoscreen_server.models import Client
 from infoscreen_server.models_alerts import AlertSilence, OpeningHours
+from infoscreen_server.wording import FieldError
 
 MOST_SILENCES = 200
 """That are not over."""
@@ -57,15 +58,18 @@ class Kept:
 
 def silences(connection: Connection, now: datetime) -> list[Kept]:
     """Active and coming ones, the active first, then by their begin."""
-    there = or_(AlertSilence.ends_at.is_(None), AlertSilence.ends_at > now)
     named = func.coalesce(Client.name, Client.hostname, AlertSilence.target).label("label")
     statement = (
         select(*AlertSilence.__table__.columns, named)
         .outerjoin(Client, (AlertSilence.scope == Scope.CLIENT) & (Client.uuid == AlertSilence.target))
-        .where(there)
+        .where(_not_over(now))
     )
     found = [_kept(row, now) for row in connection.execute(statement)]
     return sorted(found, key=lambda each: (not each.active, each.silence.starts_at, each.id))
+
+
+def _not_over(now: datetime) -> ColumnElement[bool]:
+    return or_(AlertSilence.ends_at.is_(None), AlertSilence.ends_at > now)
 
 
 def _kept(row: Row[Any], now: datetime) -> Kept:
@@ -74,13 +78,13 @@ def _kept(row: Row[Any], now: datetime) -> Kept:
 
 
 def add_silence(engine: Engine, draft: Draft, by: str, now: datetime) -> int:
-    """Raises AlertError."""
+    """Raises FieldError."""
     note = line("note", draft.note, MAX_NOTE, needed=False)
     target = "" if draft.scope is Scope.ALL else line("target", draft.target, MAX_NAME)
     if draft.ends_at is not None and draft.ends_at <= max(draft.starts_at, now):
-        raise AlertError("end", lazy("expected a time behind the begin, and behind now"))
+        raise FieldError("end", lazy("expected a time behind the begin, and behind now"))
     if draft.weekly is not None and not any(draft.weekly.week):
-        raise AlertError("days", lazy("choose at least one day"))
+        raise FieldError("days", lazy("choose at least one day"))
     values = {
         "scope": str(draft.scope),
         "starts_at": draft.starts_at,
@@ -91,12 +95,11 @@ def add_silence(engine: Engine, draft: Draft, by: str, now: datetime) -> int:
         "by": by,
         "created_at": now,
     }
-    there = or_(AlertSilence.ends_at.is_(None), AlertSilence.ends_at > now)
     with writing(engine) as connection:
-        if (connection.scalar(select(func.count()).where(there)) or 0) >= MOST_SILENCES:
-            raise AlertError("scope", lazy("there are %(most)s already; end some first"), most=MOST_SILENCES)
+        if (connection.scalar(select(func.count()).where(_not_over(now))) or 0) >= MOST_SILENCES:
+            raise FieldError("scope", lazy("there are %(most)s already; end some first"), most=MOST_SILENCES)
         if draft.scope is Scope.CLIENT:
-            target = _client(connection, target)
+            target = fleet.meant(connection, target, "target")
         made: int = connection.execute(
             insert(AlertSilence).values(values | {"target": target}).returning(AlertSilence.id)
         ).scalar_one()
@@ -109,48 +112,38 @@ def named(connection: Connection, uuid: str) -> str:
     return next((each for each in row or () if each and fleet.called(connection, each) == [uuid]), uuid)
 
 
-def _client(connection: Connection, asked: str) -> str:
-    """The uuid of the one client that has this as its uuid, name or hostname. Raises AlertError."""
-    found = fleet.called(connection, asked)
-    if not found:
-        raise AlertError("target", lazy("there is no such client; expected its name, hostname or uuid"))
-    if len(found) > 1:
-        raise AlertError("target", lazy("there are several clients of this name; take the uuid"))
-    return found[0]
-
-
 def end_silence(engine: Engine, number: int, now: datetime) -> None:
-    """Now. One that has not begun goes altogether. Raises AlertError."""
-    there = (AlertSilence.id == number) & or_(AlertSilence.ends_at.is_(None), AlertSilence.ends_at > now)
+    """Now. One that has not begun goes altogether. Raises FieldError."""
+    there = (AlertSilence.id == number) & _not_over(now)
     with writing(engine) as connection:
         if connection.execute(delete(AlertSilence).where(there, AlertSilence.starts_at > now)).rowcount:
             return
         if connection.execute(update(AlertSilence).where(there).values(ends_at=now)).rowcount == 0:
-            raise AlertError("silence", lazy("there is no such silence, or it is over"))
+            raise FieldError("silence", lazy("there is no such silence, or it is over"))
 
 
 # --- weekly tables ----------------------------------------------------------------------------------------------------
 
 
 def zone(field: str, name: str) -> ZoneInfo:
-    """Raises AlertError."""
+    """Raises FieldError."""
     try:
         return weeks.zone(name.strip())
     except ValueError:
-        raise AlertError(field, lazy("expected a time zone, such as Europe/Vienna")) from None
+        raise FieldError(field, lazy("expected a time zone, such as Europe/Vienna")) from None
 
 
 def table(days: Sequence[str], field: str = "day%d") -> tuple[tuple[Span, ...], ...]:
     """Seven days as people write them; `field` with the day's number, 0 for Monday, is what is wrong.
 
-    Raises AlertError.
+    Raises FieldError.
     """
     found = []
     for number, text in enumerate(days):
         try:
             found.append(weeks.day(text))
         except ValueError:
-            raise AlertError(
+            raise FieldError(
                 field % number if "%d" in field else field,
                 lazy("expected times such as 08:00-12:00, 13:00-18:00 that do not overlap, or nothing"),
             ) from None
@@ -168,15 +161,15 @@ def opening_hours(connection: Connection) -> dict[str, Hours]:
 
 
 def set_hours(engine: Engine, tag: str, form: Mapping[str, str], *, anew: bool = False) -> None:
-    """Of `zone`, `day0` to `day6` and `closed`; in place of what the tag had, or `anew` only. Raises AlertError."""
+    """Of `zone`, `day0` to `day6` and `closed`; in place of what the tag had, or `anew` only. Raises FieldError."""
     plain = line("tag", tag, MAX_TAG, needed=False)
     where, week = zone("zone", form.get("zone", "")), table([form.get(f"day{n}", "") for n in range(7)])
     if not any(week):
-        raise AlertError("day0", lazy("there has to be one open day; to be always open, take the hours away"))
+        raise FieldError("day0", lazy("there has to be one open day; to be always open, take the hours away"))
     try:
         closed = sorted(weeks.dates(form.get("closed", "")))
     except ValueError:
-        raise AlertError(
+        raise FieldError(
             "closed",
             lazy("expected dates such as 2026-12-24, or 2026-12-24 – 2027-01-06, at most %(most)s days"),
             most=weeks.MOST_CLOSED,
@@ -189,23 +182,19 @@ def set_hours(engine: Engine, tag: str, form: Mapping[str, str], *, anew: bool =
     with writing(engine) as connection:
         count = connection.scalar(select(func.count()).select_from(OpeningHours).where(OpeningHours.tag != plain)) or 0
         if count >= MOST_HOURS:
-            raise AlertError("tag", lazy("there are %(most)s already"), most=MOST_HOURS)
+            raise FieldError("tag", lazy("there are %(most)s already"), most=MOST_HOURS)
         if anew and connection.scalar(select(OpeningHours.tag).where(OpeningHours.tag == plain)) is not None:
-            raise AlertError("tag", lazy("there are hours for it already; edit those"))
+            raise FieldError("tag", lazy("there are hours for it already; edit those"))
         statement = insert_or(connection, OpeningHours).values(tag=plain, **values)
         connection.execute(statement.on_conflict_do_update(index_elements=[OpeningHours.tag], set_=values))
 
 
 def delete_hours(engine: Engine, tag: str) -> None:
-    """Its clients are always open then, or go by the hours of all others. Raises AlertError."""
+    """Its clients are always open then, or go by the hours of all others. Raises FieldError."""
+    plain = line("tag", tag, MAX_TAG, needed=False)
     with writing(engine) as connection:
-        if (
-            connection.execute(
-                delete(OpeningHours).where(OpeningHours.tag == line("tag", tag, MAX_TAG, needed=False))
-            ).rowcount
-            == 0
-        ):
-            raise AlertError("tag", lazy("there are no hours for this tag"))
+        if connection.execute(delete(OpeningHours).where(OpeningHours.tag == plain)).rowcount == 0:
+            raise FieldError("tag", lazy("there are no hours for this tag"))
 
 
 def usual_zone(connection: Connection) -> str:

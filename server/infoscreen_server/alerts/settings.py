@@ -5,7 +5,7 @@ opening hours are in quiet.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from infoscreen_server.alerts.channels import ChannelError
 from infoscreen_server.db import writing
 from infoscreen_server.i18n import lazy
 from infoscreen_server.models_alerts import AlertChannel, AlertMessage, AlertRule, AlertRuleChannel, RuleKind
+from infoscreen_server.wording import FieldError
 from infoscreen_shared.messages import clean
 
 MAX_NAME, MAX_TAG, MAX_NOTE = 100, 50, 200
@@ -28,31 +29,21 @@ COUNTED = frozenset({RuleKind.ERRORS, RuleKind.CRASH_LOOP})
 WINDOWED = COUNTED | {RuleKind.BUFFER}
 
 
-class AlertError(ValueError):
-    """Something about alerts cannot be set so. `field` is what is wrong, `text` with `values` how, for gettext."""
-
-    def __init__(self, field: str, text: str, **values: object) -> None:
-        super().__init__(f"{field}: {text % values if values else text}")
-        self.field = field
-        self.text = text
-        self.values = values
-
-
 def line(field: str, text: str, longest: int, *, needed: bool = True) -> str:
-    """Raises AlertError for what is longer, empty, or holds what nobody sees."""
+    """Raises FieldError for what is longer, empty, or holds what nobody sees."""
     plain = " ".join(clean(text).split())
     if len(plain) > longest or (needed and not plain) or not plain.isprintable():
         least = 1 if needed else 0
-        raise AlertError(
+        raise FieldError(
             field, lazy("expected %(least)s to %(most)s letters, digits and signs"), least=least, most=longest
         )
     return plain
 
 
-def between(field: str, number: int, least: int, most: int) -> int:
-    if not least <= number <= most:
-        raise AlertError(field, lazy("expected %(least)s to %(most)s"), least=least, most=most)
-    return number
+def between(field: str, number: int, least: int, most: int, unit: int = 1) -> None:
+    """Raises FieldError for what is not `least` to `most` times `unit`."""
+    if not least * unit <= number <= most * unit:
+        raise FieldError(field, lazy("expected %(least)s to %(most)s"), least=least, most=most)
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------
@@ -97,21 +88,20 @@ def rules(connection: Connection) -> list[dict[str, Any]]:
 
 
 def add_rule(engine: Engine, kind: RuleKind, name: str, now: datetime) -> int:
-    """With the usual values of its kind, and not enabled: first someone looks at them. Raises AlertError."""
-    values = {"kind": kind, "created_at": now, **_values(kind, USUAL[kind]), "enabled": False}
-    values["name"] = line("name", name, MAX_NAME)
+    """With the usual values of its kind, and not enabled: first someone looks at them. Raises FieldError."""
+    values = {"kind": kind, "created_at": now, **_values(kind, replace(USUAL[kind], name=name, enabled=False))}
     with writing(engine) as connection:
         kinds = list(connection.scalars(select(AlertRule.kind)))
         if len(kinds) >= MOST_RULES:
-            raise AlertError("name", lazy("there are %(most)s already"), most=MOST_RULES)
+            raise FieldError("name", lazy("there are %(most)s already"), most=MOST_RULES)
         if kind is RuleKind.OUTAGE and kind in kinds:
-            raise AlertError("kind", lazy("there is one about the whole fleet already"))
+            raise FieldError("kind", lazy("there is one about the whole fleet already"))
         made: int = connection.execute(insert(AlertRule).values(values).returning(AlertRule.id)).scalar_one()
     return made
 
 
 def change_rule(engine: Engine, number: int, rule: Rule) -> None:
-    """Raises AlertError."""
+    """Raises FieldError."""
     try:
         with writing(engine) as connection:
             values = _checked(_kind(connection, number), rule)
@@ -121,17 +111,16 @@ def change_rule(engine: Engine, number: int, rule: Rule) -> None:
             if rows:
                 connection.execute(insert(AlertRuleChannel), rows)
     except IntegrityError:
-        raise AlertError("channels", lazy("one of these channels is gone")) from None
+        raise FieldError("channels", lazy("one of these channels is gone")) from None
 
 
 def delete_rule(engine: Engine, number: int) -> str:
-    """Its name. What fired by it stays in the history. Raises AlertError."""
+    """Its name. What fired by it stays in the history. Raises FieldError."""
     with writing(engine) as connection:
-        name = connection.scalar(select(AlertRule.name).where(AlertRule.id == number))
-        if name is None:
-            raise _no_rule()
-        connection.execute(delete(AlertRule).where(AlertRule.id == number))
-    return str(name)
+        name = connection.scalar(delete(AlertRule).where(AlertRule.id == number).returning(AlertRule.name))
+    if name is None:
+        raise _no_rule()
+    return name
 
 
 def _kind(connection: Connection, number: int) -> RuleKind:
@@ -141,33 +130,29 @@ def _kind(connection: Connection, number: int) -> RuleKind:
     return RuleKind(found)
 
 
-def _no_rule() -> AlertError:
-    return AlertError("rule", lazy("there is no such rule"))
+def _no_rule() -> FieldError:
+    return FieldError("rule", lazy("there is no such rule"))
 
 
 def _checked(kind: RuleKind, rule: Rule) -> dict[str, Any]:
-    line("name", rule.name, MAX_NAME)
-    line("tag", rule.tag, MAX_TAG, needed=False)
+    values = _values(kind, rule)
     if kind in COUNTED:
         between("threshold", rule.threshold, 0, MAX_THRESHOLD)
         between("clear_threshold", rule.clear_threshold, 0, rule.threshold)
     elif kind is RuleKind.OUTAGE:
         between("threshold", rule.threshold, 1, 99)
     # Only what came within a day is counted at all.
-    for field, seconds, unit, least, most in (
-        ("window", rule.window, MINUTE, 1, DAY // MINUTE),
-        ("hold", rule.hold, MINUTE, 0, 7 * DAY // MINUTE),
-        ("keep", rule.keep, MINUTE, 0, DAY // MINUTE),
-        ("repeat", rule.repeat, HOUR, 0, 30 * DAY // HOUR),
-    ):
-        if not least * unit <= seconds <= most * unit:
-            raise AlertError(field, lazy("expected %(least)s to %(most)s"), least=least, most=most)
-    return _values(kind, rule)
+    between("window", rule.window, 1, DAY // MINUTE, MINUTE)
+    between("hold", rule.hold, 0, 7 * DAY // MINUTE, MINUTE)
+    between("keep", rule.keep, 0, DAY // MINUTE, MINUTE)
+    between("repeat", rule.repeat, 0, 30 * DAY // HOUR, HOUR)
+    return values
 
 
 def _values(kind: RuleKind, rule: Rule) -> dict[str, Any]:
+    name, tag = line("name", rule.name, MAX_NAME), line("tag", rule.tag, MAX_TAG, needed=False)
     values: dict[str, Any] = {
-        "name": " ".join(clean(rule.name).split()),
+        "name": name,
         "enabled": rule.enabled,
         "hold": rule.hold,
         "keep": rule.keep,
@@ -175,7 +160,7 @@ def _values(kind: RuleKind, rule: Rule) -> dict[str, Any]:
         "in_hours": rule.in_hours,
     }
     if kind is not RuleKind.OUTAGE:
-        values["tag"] = " ".join(clean(rule.tag).split()) or None
+        values["tag"] = tag or None
     if kind in COUNTED or kind is RuleKind.OUTAGE:
         values["threshold"] = rule.threshold
     if kind in COUNTED:
@@ -201,6 +186,12 @@ class Channel:
     """When a message last arrived."""
     failed_at: datetime | None
     """When one was last given up."""
+
+
+def channel_names(connection: Connection) -> list[Row[tuple[int, str]]]:
+    """`id` and `name`, by name."""
+    statement = select(AlertChannel.id, AlertChannel.name).order_by(func.lower(AlertChannel.name))
+    return list(connection.execute(statement))
 
 
 def channel_list(connection: Connection) -> list[Channel]:
@@ -233,23 +224,23 @@ def _last_done(connection: Connection) -> Collection[Row[Any]]:
 
 
 def add_channel(engine: Engine, name: str, url: str, now: datetime, *, allow_local: bool) -> None:
-    """Asks the name server whether it may be sent to. Raises AlertError."""
+    """Asks the name server whether it may be sent to. Raises FieldError."""
     plain, address = line("name", name, MAX_NAME), url.strip()
     try:
         channels.check_url(address, allow_local)
     except ChannelError as error:
-        raise AlertError("url", error.text, **error.values) from None
+        raise FieldError("url", error.text, **error.values) from None
     try:
         with writing(engine) as connection:
             if connection.scalar(select(func.count()).select_from(AlertChannel)) >= MOST_CHANNELS:  # type: ignore[operator]
-                raise AlertError("name", lazy("there are %(most)s already"), most=MOST_CHANNELS)
+                raise FieldError("name", lazy("there are %(most)s already"), most=MOST_CHANNELS)
             connection.execute(insert(AlertChannel).values(name=plain, url=address, created_at=now))
     except IntegrityError:
-        raise AlertError("name", lazy("there is a channel of this name already")) from None
+        raise FieldError("name", lazy("there is a channel of this name already")) from None
 
 
 def channel_named(connection: Connection, name: str) -> int:
-    """Its number. Raises AlertError."""
+    """Its number. Raises FieldError."""
     number = connection.scalar(select(AlertChannel.id).where(AlertChannel.name == name))
     if number is None:
         raise _no_channel()
@@ -257,7 +248,7 @@ def channel_named(connection: Connection, name: str) -> int:
 
 
 def channel_to_test(connection: Connection, number: int) -> tuple[str, str]:
-    """Name and URL, for the sending process only. Raises AlertError."""
+    """Name and URL, for the sending process only. Raises FieldError."""
     row = connection.execute(select(AlertChannel.name, AlertChannel.url).where(AlertChannel.id == number)).first()
     if row is None:
         raise _no_channel()
@@ -265,14 +256,13 @@ def channel_to_test(connection: Connection, number: int) -> tuple[str, str]:
 
 
 def delete_channel(engine: Engine, number: int) -> str:
-    """Its name. What was still to be sent to it is given up by the sender. Raises AlertError."""
+    """Its name. What was still to be sent to it is given up by the sender. Raises FieldError."""
     with writing(engine) as connection:
-        name = connection.scalar(select(AlertChannel.name).where(AlertChannel.id == number))
-        if name is None:
-            raise _no_channel()
-        connection.execute(delete(AlertChannel).where(AlertChannel.id == number))
-    return str(name)
+        name = connection.scalar(delete(AlertChannel).where(AlertChannel.id == number).returning(AlertChannel.name))
+    if name is None:
+        raise _no_channel()
+    return name
 
 
-def _no_channel() -> AlertError:
-    return AlertError("channel", lazy("there is no such channel"))
+def _no_channel() -> FieldError:
+    return FieldError("channel", lazy("there is no such channel"))

@@ -13,12 +13,12 @@ from infoscreen_server.alerts import quiet
 from infoscreen_server.alerts import week as weeks
 from infoscreen_server.alerts.hours import Hours
 from infoscreen_server.alerts.quiet import Draft
-from infoscreen_server.alerts.settings import AlertError
 from infoscreen_server.alerts.silences import Scope
 from infoscreen_server.context import access, caller, parts
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.pages import alert_words
 from infoscreen_server.pages.alert_settings import chosen, said
+from infoscreen_server.wording import FieldError
 
 blueprint = Blueprint("alert_quiet", __name__)
 
@@ -57,7 +57,7 @@ def add_silence() -> AnyResponse:
     try:
         draft = _draft(given)
         quiet.add_silence(parts().engine, draft, caller().name, parts().now())
-    except AlertError as error:
+    except FieldError as error:
         return _silences(400, wrong={error.field: said(error)}, given=given)
     audit.note("silence added", scope=draft.scope, target=draft.target, until=draft.ends_at)
     flash(gettext("The silence is set. Everything is recorded as ever; only no message is sent."))
@@ -70,7 +70,7 @@ def end_silence() -> AnyResponse:
     number = chosen()
     try:
         quiet.end_silence(parts().engine, number, parts().now())
-    except AlertError as error:
+    except FieldError as error:
         return _silences(409, problem=said(error))
     audit.note("silence ended", id=number)
     flash(gettext("The silence is over. What still fires is told of now."))
@@ -78,11 +78,11 @@ def end_silence() -> AnyResponse:
 
 
 def _draft(given: dict[str, Any]) -> Draft:
-    """Raises AlertError."""
+    """Raises FieldError."""
     if given["scope"] not in set(Scope):
-        raise AlertError("scope", lazy("choose whom it is about"))
+        raise FieldError("scope", lazy("choose whom it is about"))
     if given["when"] not in WHEN:
-        raise AlertError("when", lazy("choose when it holds"))
+        raise FieldError("when", lazy("choose when it holds"))
     where, now, when = quiet.zone("zone", given["zone"]), parts().now(), given["when"]
     start, end, weekly = now, None, None
     if when == "hour":
@@ -93,7 +93,7 @@ def _draft(given: dict[str, Any]) -> Draft:
     elif when in ("between", "weekly"):
         start, end = _moment(given, "begin", where) or now, _moment(given, "end", where)
     if when == "between" and end is None:
-        raise AlertError("end", lazy("expected a day and a time"))
+        raise FieldError("end", lazy("expected a day and a time"))
     if when == "weekly":
         weekly = _weekly(given, where)
     return Draft(Scope(given["scope"]), given["target"], start, end, weekly, given["note"])
@@ -109,14 +109,14 @@ def _moment(given: dict[str, Any], field: str, where: ZoneInfo) -> datetime | No
             raise ValueError
         return when.replace(tzinfo=where).astimezone(UTC)
     except ValueError:
-        raise AlertError(field, lazy("expected a day and a time")) from None
+        raise FieldError(field, lazy("expected a day and a time")) from None
 
 
 def _weekly(given: dict[str, Any], where: ZoneInfo) -> Hours:
     try:
         spans = weeks.day(f"{given['from']}-{given['to']}")
     except ValueError:
-        raise AlertError("from", lazy("expected a time of the day from and to, such as 02:00 and 03:30")) from None
+        raise FieldError("from", lazy("expected a time of the day from and to, such as 02:00 and 03:30")) from None
     return Hours(where, tuple(spans if str(number) in given["days"] else () for number in range(7)))
 
 
@@ -163,7 +163,7 @@ def set_hours() -> AnyResponse:
     tag = request.form.get("tag", "").strip()
     try:
         quiet.set_hours(parts().engine, tag, request.form, anew=request.form.get("new") == "1")
-    except AlertError as error:
+    except FieldError as error:
         return _hours(400, wrong={error.field: said(error)}, given=_given_hours())
     audit.note("opening hours set", tag=tag)
     flash(gettext("The opening hours are saved."))
@@ -176,7 +176,7 @@ def delete_hours() -> AnyResponse:
     tag = request.form.get("tag", "")
     try:
         quiet.delete_hours(parts().engine, tag)
-    except AlertError as error:
+    except FieldError as error:
         return _hours(409, problem=said(error))
     audit.note("opening hours deleted", tag=tag)
     flash(gettext("The opening hours are deleted."))

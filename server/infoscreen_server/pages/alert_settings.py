@@ -13,12 +13,12 @@ from infoscreen_server import audit, fleet
 from infoscreen_server.accounts import Access
 from infoscreen_server.alerts import deliver, history, settings
 from infoscreen_server.alerts.channels import SCHEMES, ChannelError
-from infoscreen_server.alerts.settings import HOUR, MINUTE, AlertError, Rule
+from infoscreen_server.alerts.settings import HOUR, MINUTE, Rule
 from infoscreen_server.context import access, caller, parts
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.models_alerts import RuleKind
-from infoscreen_server.pages import alert_words, words
-from infoscreen_server.wording import length, rule_name, stored_rule_name
+from infoscreen_server.pages import alert_words, asked, words
+from infoscreen_server.wording import FieldError, length, rule_name, stored_rule_name
 
 blueprint = Blueprint("alert_settings", __name__)
 
@@ -29,11 +29,10 @@ MAX_DIGITS = 9
 
 def chosen(field: str = "id") -> int:
     """The number of the row that the form names; 0, which no row has, for anything else."""
-    text = request.form.get(field, "")
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
+    return asked.whole(request.form.get(field)) or 0
 
 
-def said(error: AlertError | ChannelError) -> str:
+def said(error: FieldError | ChannelError) -> str:
     return gettext(error.text, **error.values)
 
 
@@ -46,8 +45,7 @@ _TIMES = {"window": MINUTE, "hold": MINUTE, "keep": MINUTE, "repeat": HOUR}
 @blueprint.get("/alerts/rules")
 @access(Access.ADMIN_OR_HIGHER)
 def rules() -> Response:
-    asked = request.args.get("rule", "")
-    return _rules(edited=int(asked) if asked.isascii() and asked.isdecimal() and len(asked) < 19 else None)
+    return _rules(edited=asked.whole(request.args.get("rule")))
 
 
 @blueprint.post("/alerts/rules")
@@ -56,9 +54,9 @@ def add_rule() -> AnyResponse:
     name, kind = stored_rule_name(request.form.get("new_name", "")), request.form.get("new_kind", "")
     try:
         if kind not in set(RuleKind):
-            raise AlertError("kind", lazy("choose what the rule looks at"))
+            raise FieldError("kind", lazy("choose what the rule looks at"))
         number = settings.add_rule(parts().engine, RuleKind(kind), name, parts().now())
-    except AlertError as error:
+    except FieldError as error:
         new = {"name": rule_name(name), "kind": kind}
         return _rules(400, wrong={f"new_{error.field}": said(error)}, new=new)
     audit.note("alert rule added", name=name, kind=kind)
@@ -73,7 +71,7 @@ def edit_rule() -> AnyResponse:
     try:
         rule = _rule_of_form()
         settings.change_rule(parts().engine, number, rule)
-    except AlertError as error:
+    except FieldError as error:
         if error.field == "rule":
             return _rules(409, problem=said(error))
         return _rules(400, edited=number, wrong={error.field: said(error)}, given=_given())
@@ -87,7 +85,7 @@ def edit_rule() -> AnyResponse:
 def delete_rule() -> AnyResponse:
     try:
         name = settings.delete_rule(parts().engine, chosen())
-    except AlertError as error:
+    except FieldError as error:
         return _rules(409, problem=said(error))
     audit.note("alert rule deleted", name=name)
     flash(gettext("The rule %(name)s is deleted.", name=rule_name(name)))
@@ -95,12 +93,12 @@ def delete_rule() -> AnyResponse:
 
 
 def _rule_of_form() -> Rule:
-    """Raises AlertError for what is no number; the rest is checked where it is written."""
+    """Raises FieldError for what is no number; the rest is checked where it is written."""
     form = request.form
     times = {name: _number(name) * unit for name, unit in _TIMES.items()}
-    channels = form.getlist("channel")
-    if not all(each.isascii() and each.isdecimal() and len(each) < 19 for each in channels):
-        raise AlertError("channels", lazy("one of these channels is gone"))
+    numbers = [asked.whole(each) for each in form.getlist("channel")]
+    if None in numbers:
+        raise FieldError("channels", lazy("one of these channels is gone"))
     return Rule(
         name=stored_rule_name(form.get("name", "")),
         enabled=form.get("enabled") == "1",
@@ -108,17 +106,17 @@ def _rule_of_form() -> Rule:
         threshold=_number("threshold"),
         clear_threshold=_number("clear_threshold"),
         in_hours=form.get("in_hours") == "1",
-        channels=frozenset(map(int, channels)) if form.get("to") == "some" else frozenset(),
+        channels=frozenset(each for each in numbers if each is not None) if form.get("to") == "some" else frozenset(),
         **times,
     )
 
 
 def _number(field: str) -> int:
     """Of a field that the form of this kind may not have."""
-    text = request.form.get(field, "1" if field == "window" else "0").strip()
-    if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
-        raise AlertError(field, lazy("expected a whole number"))
-    return int(text)
+    number = asked.whole(request.form.get(field, "1" if field == "window" else "0").strip(), MAX_DIGITS)
+    if number is None:
+        raise FieldError(field, lazy("expected a whole number"))
+    return number
 
 
 def _given() -> dict[str, Any]:
@@ -144,7 +142,7 @@ def _values_of(rule: Mapping[str, Any]) -> dict[str, Any]:
 def _rules(status: int = 200, edited: int | None = None, **shown: Any) -> Response:
     with parts().engine.connect() as connection:
         found = settings.rules(connection)
-        channels = settings.channel_list(connection)
+        channels = settings.channel_names(connection)
         tags = fleet.known(connection).tags
     may_edit = words.may(caller(), Access.SUPERADMIN)
     rule = next((each for each in found if each["id"] == edited and may_edit), None)
@@ -187,7 +185,7 @@ def add_channel() -> AnyResponse:
     local = parts().config.alert_allow_local
     try:
         settings.add_channel(parts().engine, name, url, parts().now(), allow_local=local)
-    except AlertError as error:
+    except FieldError as error:
         return _channels(400, wrong={error.field: said(error)}, name=name)
     audit.note("alert channel added", name=name)
     flash(gettext("The channel is saved. Send a test to see that it arrives."))
@@ -205,7 +203,7 @@ def test_channel() -> AnyResponse:
         title = gettext("Test of the channel %(name)s", name=name)
         body = gettext("Alerts of the infoscreens will arrive here.")
         deliver.send_test(url, title, body, config.alert_allow_local, TEST_S)
-    except AlertError as error:
+    except FieldError as error:
         return _channels(409, problem=said(error))
     except ChannelError as error:
         audit.note("alert channel tested", name=name, sent=False)
@@ -221,7 +219,7 @@ def test_channel() -> AnyResponse:
 def delete_channel() -> AnyResponse:
     try:
         name = settings.delete_channel(parts().engine, chosen())
-    except AlertError as error:
+    except FieldError as error:
         return _channels(409, problem=said(error))
     audit.note("alert channel deleted", name=name)
     flash(gettext("The channel %(name)s is deleted.", name=name))

@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import NamedTuple
 
-from flask import Blueprint, render_template, request, url_for
+from flask import Blueprint, render_template, url_for
 
 from infoscreen_server.accounts import Access
 from infoscreen_server.alerts import history, settings
@@ -13,8 +13,7 @@ from infoscreen_server.alerts.evaluate import NOTED_EVERY
 from infoscreen_server.alerts.history import Message, Told
 from infoscreen_server.context import access, parts
 from infoscreen_server.models_alerts import RuleKind
-from infoscreen_server.pages import alert_words
-from infoscreen_server.queries import Cursor
+from infoscreen_server.pages import alert_words, asked
 from infoscreen_server.wording import lasted, rule_name
 
 blueprint = Blueprint("alerts", __name__)
@@ -70,14 +69,14 @@ class Heap(NamedTuple):
 @blueprint.get("/alerts")
 @access(Access.ADMIN_OR_HIGHER)
 def page() -> str:
-    now, before = parts().now(), _before()
+    now, before = parts().now(), asked.cursor()
     with parts().engine.connect() as connection:
         firing = without_doubles(history.current(connection, now))
         past = history.page(connection, now, limit=PER_PAGE, before=before)
         messages = history.messages_of(connection, {number for each in past.alerts for number in each.numbers})
         failed, late = history.failed_messages(connection, now), history.late_messages(connection)
         looked_at = history.looked_at(connection)
-        has_channel = bool(settings.channel_list(connection))
+        has_channel = bool(settings.channel_names(connection))
         has_rule = any(each["enabled"] for each in settings.rules(connection))
     following = past.following and url_for("alerts.page", before=past.following.text(), _anchor="history")
     groups = grouped(firing, MOST_SHOWN)
@@ -166,10 +165,3 @@ def tries(message: Message) -> list[Tries]:
         same = list(some)
         found.append(Tries(len(same), same[0].at, same[-1].at, error, is_open))
     return found[-MOST_TRIES:]
-
-
-def _before() -> Cursor | None:
-    try:
-        return Cursor.parse(request.args.get("before", ""))
-    except ValueError:
-        return None

@@ -18,12 +18,13 @@ from infoscreen_server.i18n import gettext, language, lazy
 from infoscreen_server.log_search import LogPage
 from infoscreen_server.models import ClientLog
 from infoscreen_server.models_history import IncidentEvent, IssueCount
+from infoscreen_server.pages import asked
 from infoscreen_server.pages.clients import known_uuid
 from infoscreen_server.pages.timeline import PERIODS
 from infoscreen_server.pages.visible import visible
 from infoscreen_server.pages.words import LEVEL_BUTTONS
-from infoscreen_server.queries import Cursor
-from infoscreen_shared.messages import MAX_CODE_CHARS, LogLevel, WireError, parse_timestamp, timestamp_text
+from infoscreen_server.queries import Cursor, time_text
+from infoscreen_shared.messages import MAX_CODE_CHARS, LogLevel, WireError, parse_timestamp
 
 blueprint = Blueprint("logs", __name__)
 
@@ -59,8 +60,8 @@ class Wanted:
             "level": [str(level) for level in self.levels],
             "q": self.text,
             "code": list(self.codes),
-            "since": None if self.since is None else timestamp_text(self.since),
-            "until": None if self.until is None else timestamp_text(self.until),
+            "since": time_text(self.since),
+            "until": time_text(self.until),
             "range": self.span,
         }
         return {name: value for name, value in {**usual, **other}.items() if value}
@@ -161,16 +162,8 @@ def _time(given: Any, name: str, wrong: dict[str, str]) -> datetime | None:
 
 
 def _number(text: str | None) -> int | None:
-    if not text or not text.isascii() or not text.isdecimal() or len(text) > 19:
-        return None
-    return int(text) if 0 < int(text) <= _MAX_ID else None
-
-
-def _cursor() -> Cursor | None:
-    try:
-        return Cursor.parse(request.args.get("before", ""))
-    except ValueError:
-        return None
+    number = asked.whole(text, 19)
+    return number if number is not None and 0 < number <= _MAX_ID else None
 
 
 # --- out of the database ----------------------------------------------------------------------------------------------
@@ -185,7 +178,7 @@ def _search(connection: Connection, uuid: str, wanted: Wanted) -> LogPage:
         text=wanted.text,
         since=wanted.since_when(parts().now()),
         until=wanted.until,
-        before=_cursor(),
+        before=asked.cursor(),
         limit=PAGE,
     )
 
@@ -245,7 +238,7 @@ def _line(log: dict[str, Any], whole: bool) -> Line:
 def _export(uuid: str, wanted: Wanted, kind: str) -> str:
     """The same records as a file. A range is given as the time at which it begins now."""
     since = wanted.since_when(parts().now())
-    filters = wanted.filters(range="", since=None if since is None else timestamp_text(since))
+    filters = wanted.filters(range="", since=time_text(since))
     if kind == "csv" and language() == "de":
         # Where numbers have a decimal comma, Excel wants a semicolon.
         filters["separator"] = "semicolon"

@@ -9,7 +9,7 @@ from infoscreen_server.accounts import Access
 from infoscreen_server.context import access, moment, parts
 from infoscreen_server.history import Period
 from infoscreen_server.i18n import lazy
-from infoscreen_server.pages import charts, timeline
+from infoscreen_server.pages import asked, charts, timeline
 from infoscreen_server.pages.clients import filters_of, wanted_of
 
 blueprint = Blueprint("reliability", __name__)
@@ -54,9 +54,7 @@ def page() -> Response:
 def _number(text: str | None, rows: int) -> int:
     """A page that there is."""
     last = max(1, -(-rows // PAGE))
-    return (
-        min(int(text), last) if text and text.isdecimal() and text.isascii() and 0 < len(text) < 7 and int(text) else 1
-    )
+    return min(asked.whole(text, 6) or 1, last)
 
 
 def _url(filters: dict[str, Any], number: int) -> str:

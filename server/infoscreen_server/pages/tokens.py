@@ -10,7 +10,7 @@ from infoscreen_server.accounts import Access, AccountError
 from infoscreen_server.context import access, caller, parts, signed
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.models import Role, Scope, TokenRole
-from infoscreen_server.pages import words
+from infoscreen_server.pages import asked, words
 from infoscreen_server.users import up_to
 
 blueprint = Blueprint("tokens", __name__)
@@ -96,9 +96,10 @@ def _scope(text: str) -> Scope:
 def _end(days: str) -> datetime | None:
     if not days:
         return None
-    if not (days.isascii() and days.isdecimal() and len(days) < 4 and 1 <= int(days) <= MAX_DAYS):
+    number = asked.whole(days, 3)
+    if number is None or not 1 <= number <= MAX_DAYS:
         raise AccountError("days", lazy("expected 1 to %(most)s days, or nothing for no end"), most=MAX_DAYS)
-    return parts().now() + timedelta(days=int(days))
+    return parts().now() + timedelta(days=number)
 
 
 def _page(status: int = 200, **shown: object) -> Response:

@@ -13,7 +13,7 @@ from infoscreen_server.accounts import Access, AccountError
 from infoscreen_server.context import access, parts, signed
 from infoscreen_server.i18n import gettext
 from infoscreen_server.models import Role
-from infoscreen_server.pages import words
+from infoscreen_server.pages import asked, words
 from infoscreen_server.users import Person
 
 blueprint = Blueprint("users", __name__)
@@ -89,11 +89,9 @@ def enable() -> AnyResponse:
 
 def _with_person(work: Callable[[Person], AnyResponse]) -> AnyResponse:
     """Do `work` with the user whom the form names; what cannot be is said on the page."""
-    number = request.form.get("user", "")
     try:
-        if not (number.isascii() and number.isdecimal() and len(number) < 19):
-            number = "0"
-        return work(users.with_id(parts().engine, int(number), parts().now()))
+        # No user has the number 0.
+        return work(users.with_id(parts().engine, asked.whole(request.form.get("user")) or 0, parts().now()))
     except AccountError as error:
         return _page(409, problem=gettext(error.text, **error.values))
 

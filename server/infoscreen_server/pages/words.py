@@ -7,7 +7,7 @@ from typing import Any
 from babel.numbers import format_decimal, get_decimal_symbol
 
 from infoscreen_server.accounts import Access, Caller, allowed
-from infoscreen_server.i18n import gettext, language, lazy, ngettext, plain
+from infoscreen_server.i18n import gettext, language, lazy, ngettext
 from infoscreen_server.wording import DAY, HOUR, MINUTE, duration
 
 _STATES = {
@@ -159,7 +159,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "word": word,
     "kind": kind,
     "access_word": access_word,
-    "told": plain,
     "duration": duration,
     "ago": ago,
     "size": size,
