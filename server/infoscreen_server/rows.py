@@ -170,6 +170,7 @@ def _sanitised(value: Any, levels: int = MAX_DEPTH) -> Any:
 def day_counts(times: Sequence[datetime]) -> dict[str, int]:
     """How many of the times fall on each UTC day, as ISO dates.
 
+    >>> from datetime import UTC
     >>> day_counts([datetime(2026, 1, 2, 3, tzinfo=UTC), datetime(2026, 1, 2, 4, tzinfo=UTC)])
     {'2026-01-02': 2}
     """

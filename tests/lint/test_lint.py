@@ -1,4 +1,4 @@
-"""The linters as tests, so that one run and one summary line tell about all of the repository."""
+"""The linters and the examples in docstrings as tests, so that one run and one summary line tell about all of it."""
 
 import subprocess
 import sys
@@ -19,7 +19,14 @@ def shell_scripts() -> list[str]:
     return [str(path.relative_to(ROOT)) for path in found if path.read_bytes()[:32].startswith(shebangs)]
 
 
+def with_examples() -> list[str]:
+    """Every module of ours with examples in its docstrings."""
+    modules = (path for folder in ("device", "server", "shared") for path in (ROOT / folder).rglob("*.py"))
+    return [str(path.relative_to(ROOT)) for path in modules if ">>> " in path.read_text()]
+
+
 LINTERS = {
+    "examples": [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", *with_examples()],
     "mypy": [sys.executable, "-m", "mypy"],
     "ruff": [sys.executable, "-m", "ruff", "check", "."],
     "format": [sys.executable, "-m", "ruff", "format", "--check", "."],
