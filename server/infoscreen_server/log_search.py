@@ -118,9 +118,7 @@ def _walk(log: "_Log", wanted: "Filter", within: "_Range", limit: int, effort: E
     while True:
         began = time.monotonic()
         end = log.portion_end(within, size)
-        count = limit + 1 - len(found) if wanted.database_decides else None
-        rows = log.rows(_Range(end or within.older, within.newer), conditions, count)
-        found += [row for row in rows if wanted.matches(row)]
+        found += _matching(log, wanted, conditions, _Range(end or within.older, within.newer), limit + 1 - len(found))
         if end is None or len(found) > limit:
             return _page(found, limit)
         now = time.monotonic()
@@ -132,6 +130,22 @@ def _walk(log: "_Log", wanted: "Filter", within: "_Range", limit: int, effort: E
             size = max(effort.rows, size // 2)
         within = _Range(within.older, end)
         time.sleep(0)  # Under gevent: the other requests of this process have their turn.
+
+
+def _matching(
+    log: "_Log", wanted: "Filter", conditions: Sequence[ColumnElement[bool]], within: "_Range", count: int
+) -> list[Row[Any]]:
+    """The newest `count` of a portion that match, or all. No more rows are fetched than have to be: each may lie
+    elsewhere on the disk."""
+    found: list[Row[Any]] = []
+    asked = count
+    while True:
+        rows = log.rows(within, conditions, asked)
+        found += [row for row in rows if wanted.matches(row)]
+        if len(rows) < asked or len(found) >= count:
+            return found[:count]
+        within = _Range(within.older, Cursor(rows[-1].timestamp, rows[-1].id))
+        asked *= 2  # The conditions let much pass that does not match.
 
 
 def _page(rows: Sequence[Row[Any]], limit: int) -> LogPage:

@@ -286,6 +286,24 @@ def test_portions_grow(fleet: Fleet) -> None:
     assert 10 < len(statements) < 100, "about twice log2(1500)"
 
 
+@pytest.mark.parametrize(("asked", "most"), [("gerät", 21), ("Straße", 21), ("ß", 21), ("straßes", 500)])
+def test_no_more_rows_are_fetched_than_a_page_has(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, asked: str, most: int
+) -> None:
+    """Also where the database cannot tell what matches: all here have "tra", and none has "strasses"."""
+    fill(fleet, [row(number, "Straße, Gerät") for number in range(500)])
+    seen: list[int] = []
+    matches = Filter.matches
+
+    def noted(wanted: Filter, one: Any) -> bool:
+        seen.append(one.id)
+        return matches(wanted, one)
+
+    monkeypatch.setattr(Filter, "matches", noted)
+    page(fleet, 20, text=asked, effort=Effort(seconds=60, rows=500))
+    assert (len(seen), len(set(seen))) == (most, most)
+
+
 def test_an_error_is_found_without_passing_the_rest(fleet: Fleet) -> None:
     """A level has a walk of its own: as many portions as it has rows itself."""
     errors = [row(number * 100, "disk full", level=LogLevel.ERROR) for number in range(5)]
