@@ -4,8 +4,10 @@ import json
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
+from infoscreen_server.alerts.quiet import MOST_HOURS, MOST_SILENCES
+from infoscreen_server.alerts.settings import MOST_CHANNELS, MOST_RULES
 from infoscreen_server.alerts.tables import week_text
 from infoscreen_server.alerts.week import day
 from infoscreen_server.db import make_engine, writing
@@ -37,7 +39,7 @@ def long(word: str, length: int, number: int = 0) -> str:
 
 
 def fill(database_url: str, now: datetime, count: int = 300) -> None:
-    """So many screens fire at once; what people write is as long as it may be, and lists as in a large house."""
+    """So many screens fire at once; what people write is as long as may be, and there is as much of it as may be."""
     engine = make_engine(database_url)
     try:
         with writing(engine) as connection:
@@ -53,11 +55,12 @@ def _crowd(connection: Connection, now: datetime, count: int) -> None:
     name = long("Bildschirmausfallüberwachung", 100)
     connection.execute(update(AlertRule).where(AlertRule.id == rule).values(name=name, tag=None, hold=604_800))
     host = ".".join(["x" * 60] * 4)
-    for number in range(12):
+    for number in range(MOST_CHANNELS):
         url = f"jsons://watchdog:secret@{host}/"
         row = {"name": long("Haustechnikbereitschaft", 100, number), "url": url, "created_at": now}
         connection.execute(insert(AlertChannel).values(row))
     channels = connection.execute(select(AlertChannel.id, AlertChannel.name)).all()
+    _crowd_of_rules(connection, now, [each.id for each in channels])
     for number in range(count):
         uuid, site = (
             f"{number:08x}-c0de-4000-8000-000000000000",
@@ -91,8 +94,18 @@ def _crowd(connection: Connection, now: datetime, count: int) -> None:
             connection.execute(insert(AlertAttempt).values(values))
 
 
+def _crowd_of_rules(connection: Connection, now: datetime, channels: list[int]) -> None:
+    """Off, so that they look at nothing."""
+    there = connection.scalar(select(func.count()).select_from(AlertRule)) or 0
+    for number in range(MOST_RULES - there):
+        row = {"name": long("Bildschirmausfallüberwachung", 100, number), "kind": RuleKind.SCREEN, "enabled": False}
+        row |= {"tag": long("veranstaltungsraum", 50), "hold": 604_800, "keep": 0, "repeat": 0, "created_at": now}
+        rule = connection.execute(insert(AlertRule).values(row).returning(AlertRule.id)).scalar_one()
+        connection.execute(insert(AlertRuleChannel), [{"rule_id": rule, "channel_id": each} for each in channels])
+
+
 def _crowd_of_exceptions(connection: Connection, now: datetime) -> None:
-    for number in range(40):
+    for number in range(MOST_SILENCES):
         row: dict[str, Any] = {
             "scope": ("tag", "site")[number % 2],
             "target": long("Veranstaltungszentrum", 100, number),
@@ -101,7 +114,7 @@ def _crowd_of_exceptions(connection: Connection, now: datetime) -> None:
         connection.execute(insert(AlertSilence).values(row | {"created_at": now}))
     spans = ", ".join(f"{hour:02}:00-{hour:02}:45" for hour in range(6, 16))
     closed = json.dumps([(now.date() + number * 2 * DAY).isoformat() for number in range(400)])
-    for number in range(20):
+    for number in range(MOST_HOURS):
         week = week_text(tuple(day(spans) for _ in range(7)))
         row = {"tag": long("veranstaltungsraum", 50, number), "zone": "America/Argentina/ComodRivadavia"}
         connection.execute(insert(OpeningHours).values(row | {"week": week, "closed": closed}))

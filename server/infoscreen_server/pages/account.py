@@ -9,6 +9,7 @@ from infoscreen_server import accounts, audit, sessions, throttle, users
 from infoscreen_server.accounts import MIN_PASSWORD, Access, AccountError
 from infoscreen_server.context import access, parts, signed
 from infoscreen_server.i18n import gettext
+from infoscreen_server.pages.numbered import here, numbered
 from infoscreen_server.pages.sign_in import held_back
 from infoscreen_server.sessions import Signed
 from infoscreen_server.throttle import Paused
@@ -64,7 +65,7 @@ def end_session() -> AnyResponse:
         sessions.end_some(parts().engine, me.user_id, chosen)
         audit.note("session ended")
         flash(gettext("The session has ended."))
-    return redirect(url_for("account.page"), 303)
+    return redirect(url_for("account.page", **here()), 303)
 
 
 def _me() -> Signed:
@@ -99,7 +100,8 @@ def _page(wrong: dict[str, str] | None = None) -> Response:
     me = _me()
     text = render_template(
         "account.html",
-        sessions=sessions.of_user(parts().engine, me.user_id, parts().now()),
+        sessions=numbered(sessions.of_user(parts().engine, me.user_id, parts().now()), "account.page"),
+        here=here(),
         mine=me.token_hash,
         browser_name=browser_name,
         wrong=wrong or {},

@@ -18,6 +18,7 @@ from infoscreen_server.context import access, caller, parts
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.pages import alert_words
 from infoscreen_server.pages.alert_settings import chosen, said
+from infoscreen_server.pages.numbered import here, numbered
 from infoscreen_server.wording import FieldError
 
 blueprint = Blueprint("alert_quiet", __name__)
@@ -74,7 +75,7 @@ def end_silence() -> AnyResponse:
         return _silences(409, problem=said(error))
     audit.note("silence ended", id=number)
     flash(gettext("The silence is over. What still fires is told of now."))
-    return redirect(url_for("alert_quiet.silences"), 303)
+    return redirect(url_for("alert_quiet.silences", **here()), 303)
 
 
 def _draft(given: dict[str, Any]) -> Draft:
@@ -131,8 +132,9 @@ def _silences(status: int = 200, **shown: Any) -> Response:
     given = blank | shown.pop("given", {})
     text = render_template(
         "alert_silences.html",
-        active=[each for each in found if each.active],
-        coming=[each for each in found if not each.active],
+        listed=numbered(found, "alert_quiet.silences"),
+        is_silent=any(each.active for each in found),
+        here=here(),
         given=given,
         zone_is_chosen=bool(request.form),
         known=known,
@@ -180,7 +182,7 @@ def delete_hours() -> AnyResponse:
         return _hours(409, problem=said(error))
     audit.note("opening hours deleted", tag=tag)
     flash(gettext("The opening hours are deleted."))
-    return redirect(url_for("alert_quiet.hours"), 303)
+    return redirect(url_for("alert_quiet.hours", **here()), 303)
 
 
 def _given_hours() -> dict[str, Any]:
@@ -206,7 +208,8 @@ def _hours(status: int = 200, edited: str | None = None, **shown: Any) -> Respon
     given = shown.pop("given", given)
     text = render_template(
         "alert_hours.html",
-        hours=dict(sorted(found.items(), key=lambda item: not item[0])),
+        hours=numbered(sorted(found.items(), key=lambda item: not item[0]), "alert_quiet.hours"),
+        here=here(),
         given=given,
         is_new=request.form["new"] == "1" if "new" in request.form else is_new,
         today=parts().now().date(),

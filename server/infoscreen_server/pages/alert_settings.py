@@ -25,6 +25,8 @@ blueprint = Blueprint("alert_settings", __name__)
 TEST_S = 20.0
 """How long whoever presses the button waits at most."""
 MAX_DIGITS = 9
+MOST_NAMED = 8
+"""Channels of a rule by name in the list of rules."""
 
 
 def chosen(field: str = "id") -> int:
@@ -139,6 +141,12 @@ def _values_of(rule: Mapping[str, Any]) -> dict[str, Any]:
     return {**rule, **shown, "clear_threshold": clear, "channels": channels, "to": "some" if channels else "all"}
 
 
+def _listed(names: list[str]) -> str:
+    more = len(names) - MOST_NAMED
+    text = ", ".join(names[:MOST_NAMED])
+    return f"{text} {gettext('… and %(n)s more', n=more)}" if more > 0 else text
+
+
 def _rules(status: int = 200, edited: int | None = None, **shown: Any) -> Response:
     with parts().engine.connect() as connection:
         found = settings.rules(connection)
@@ -154,7 +162,7 @@ def _rules(status: int = 200, edited: int | None = None, **shown: Any) -> Respon
         rule=rule,
         given=given,
         channels=channels,
-        names_of=lambda rule: ", ".join(each.name for each in channels if each.id in rule["channels"]),
+        names_of=lambda rule: _listed([each.name for each in channels if each.id in rule["channels"]]),
         tags=tags,
         kinds=[(kind, gettext(text)) for kind, text in alert_words.KINDS.items()],
         kind_words=alert_words.KINDS,

@@ -9,8 +9,9 @@ from infoscreen_server.accounts import Access
 from infoscreen_server.context import access, moment, parts
 from infoscreen_server.history import Period
 from infoscreen_server.i18n import lazy
-from infoscreen_server.pages import asked, charts, timeline
+from infoscreen_server.pages import charts, timeline
 from infoscreen_server.pages.clients import filters_of, wanted_of
+from infoscreen_server.pages.numbered import numbered
 
 blueprint = Blueprint("reliability", __name__)
 
@@ -29,13 +30,10 @@ def page() -> Response:
         conditions = fleet.conditions(connection, wanted, at)
         rows = reliability.fleet_reliability(connection, began, at.now, at.now, conditions)
         known = fleet.known(connection)
-    number = _number(request.args.get("page"), len(rows))
     filters = filters_of(wanted) | ({} if period == USUAL else {"period": period})
     text = render_template(
         "reliability.html",
-        rows=rows[(number - 1) * PAGE : number * PAGE],
-        first=(number - 1) * PAGE + 1,
-        total=len(rows),
+        listed=numbered(rows, "reliability.page", size=PAGE, **filters),
         summary=_summary(rows),
         longest=max((row["down_s"] for row in rows), default=0.0),
         meter=charts.meter,
@@ -44,22 +42,9 @@ def page() -> Response:
         filters=filters,
         period=period,
         periods=PERIODS,
-        before_url=_url(filters, number - 1) if number > 1 else None,
-        after_url=_url(filters, number + 1) if number * PAGE < len(rows) else None,
         csv_url=url_for("past.reliability_csv", **filters),
     )
     return make_response(text)
-
-
-def _number(text: str | None, rows: int) -> int:
-    """A page that there is."""
-    last = max(1, -(-rows // PAGE))
-    return min(asked.whole(text, 6) or 1, last)
-
-
-def _url(filters: dict[str, Any], number: int) -> str:
-    more: dict[str, Any] = {"page": number} if number > 1 else {}
-    return url_for("reliability.page", **filters, **more)
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Tokens for programs and kiosks: make one, which is shown once, in the answer to the form itself, and revoke."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from flask import Blueprint, Response, flash, make_response, redirect, render_template, request, url_for
+from sqlalchemy import Row
 from werkzeug.wrappers import Response as AnyResponse
 
 from infoscreen_server import accounts, audit
@@ -11,6 +13,7 @@ from infoscreen_server.context import access, caller, parts, signed
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.models import Role, Scope, TokenRole
 from infoscreen_server.pages import asked, words
+from infoscreen_server.pages.numbered import here, numbered
 from infoscreen_server.users import up_to
 
 blueprint = Blueprint("tokens", __name__)
@@ -64,7 +67,7 @@ def revoke() -> AnyResponse:
         return _page(409, problem=gettext(error.text, **error.values))
     audit.note("token revoked", prefix=prefix)
     flash(gettext("The token is revoked."))
-    return redirect(url_for("tokens.page"), 303)
+    return redirect(url_for("tokens.page", **here()), 303)
 
 
 def _roles() -> list[TokenRole]:
@@ -102,12 +105,17 @@ def _end(days: str) -> datetime | None:
     return parts().now() + timedelta(days=number)
 
 
+def _findable(row: Row[Any]) -> str:
+    return "\n".join(each or "" for each in (row.name, row.prefix, row.client_uuid, row.maker))
+
+
 def _page(status: int = 200, **shown: object) -> Response:
     form = {"name": "", "role": "user", "scope": "read", "days": str(DEFAULT_DAYS), "client": ""}
     usual = {"wrong": {}, "form": form, "token": None, "token_name": None, "problem": None}
     text = render_template(
         "tokens.html",
-        tokens=accounts.token_rows(parts().engine, _only_mine()),
+        tokens=numbered(accounts.token_rows(parts().engine, _only_mine()), "tokens.page", _findable),
+        here=here(),
         roles=[(role, words.word(role)) for role in _roles()],
         scopes=[(scope, gettext(text)) for scope, text in SCOPES.items()],
         scope_words={scope: gettext(text) for scope, text in SCOPES.items()},

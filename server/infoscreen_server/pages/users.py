@@ -14,6 +14,7 @@ from infoscreen_server.context import access, parts, signed
 from infoscreen_server.i18n import gettext
 from infoscreen_server.models import Role
 from infoscreen_server.pages import asked, words
+from infoscreen_server.pages.numbered import here, numbered
 from infoscreen_server.users import Person
 
 blueprint = Blueprint("users", __name__)
@@ -56,7 +57,7 @@ def set_role() -> AnyResponse:
     def work(person: Person) -> AnyResponse:
         role = _role()
         if role is None or role is person.role:
-            return redirect(url_for("users.page"), 303)
+            return redirect(url_for("users.page", **here()), 303)
         users.set_role(parts().engine, person.id, role, parts().now())
         audit.note("role changed", name=person.name, role=role)
         told = gettext("%(name)s now has the role %(role)s.", name=person.name, role=words.word(role))
@@ -101,7 +102,7 @@ def _done(person: Person, told: str) -> AnyResponse:
     # Whoever changes themselves is signed out by that: the session's cookie is of no use any more.
     if me is None or me.user_id != person.id:
         flash(told)
-    return redirect(url_for("users.page"), 303)
+    return redirect(url_for("users.page", **here()), 303)
 
 
 def _role() -> Role | None:
@@ -125,7 +126,8 @@ def _page(status: int = 200, **shown: object) -> Response:
     }
     text = render_template(
         "users.html",
-        people=users.everyone(parts().engine, parts().now()),
+        people=numbered(users.everyone(parts().engine, parts().now()), "users.page", lambda person: person.name),
+        here=here(),
         me=me.user_id if me else None,
         roles=[(role, words.word(role)) for role in Role],
         now=parts().now(),
