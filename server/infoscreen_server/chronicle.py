@@ -20,6 +20,7 @@ from infoscreen_server.models_history import (
     Incident,
     IncidentKind,
     IssueCount,
+    RecordDrop,
     SpanKind,
     StateSpan,
 )
@@ -27,8 +28,9 @@ from infoscreen_server.models_history import (
 OFFLINE, OFFLINE_CODE = "offline", "link.offline"
 
 
-def write(connection: Connection, past: Happenings) -> None:
+def write(connection: Connection, past: Happenings, received_at: datetime) -> None:
     _count_issues(connection, past)
+    _note_drops(connection, past, received_at)
     turn(connection, past.turns)
     make_incidents(connection, past)
     _sample(connection, past)
@@ -64,6 +66,17 @@ def _count_issues(connection: Connection, past: Happenings) -> None:
     )
 
 
+def _note_drops(connection: Connection, past: Happenings, received_at: datetime) -> None:
+    rows = [
+        {"client_uuid": uuid, "received_at": received_at, "message": message}
+        for uuid, message in sorted(past.drops.items())
+    ]
+    if rows:
+        statement = insert_or(connection, RecordDrop)
+        values = {"received_at": statement.excluded.received_at, "message": statement.excluded.message}
+        connection.execute(statement.on_conflict_do_update(index_elements=["client_uuid"], set_=values), rows)
+
+
 # --- spans of states --------------------------------------------------------------------------------------------------
 
 
@@ -80,23 +93,32 @@ def turn(connection: Connection, turns: Collection[Turn]) -> None:
     """End what lasted, begin what lasts from now on; offline spans are incidents too. The clients are locked.
 
     A time before the beginning of what lasts (a clock was set back) counts as that beginning: then the span that
-    would have no length becomes the new one.
+    would have no length gives way to the new one. Each state that a client comes into is a new row: the live view goes
+    by the ids.
     """
     if not turns:
         return
     old = _open_spans(connection, sorted({one.uuid for one in turns}))
     before = {key: _Span(span.state, span.began_at, None, span.id) for key, span in old.items()}
     after: dict[tuple[str, SpanKind], list[_Span]] = {key: [span] for key, span in old.items()}
+    replaced: list[int] = []
     for uuid, kind, state, at in turns:
         spans = after.setdefault((uuid, kind), [])
         last = spans[-1] if spans else None
         if last is None:
             spans.append(_Span(state, at))
+        elif last.state == state:
+            continue
         elif at <= last.began_at:
-            last.state = state
-        elif last.state != state:
+            if last.id is not None:
+                replaced.append(last.id)
+            spans[-1] = _Span(state, last.began_at)
+        else:
             last.ended_at = at
             spans.append(_Span(state, at))
+    # First of all: of a kind one may last.
+    for some in portions(replaced):
+        connection.execute(delete(StateSpan).where(StateSpan.id.in_(some)))
     _write_spans(connection, before, after)
     _write_link_incidents(connection, before, after)
 
@@ -112,16 +134,12 @@ def _open_spans(connection: Connection, uuids: list[str]) -> dict[tuple[str, Spa
 
 
 _Spans = dict[tuple[str, SpanKind], list[_Span]]
-_UPDATE_SPAN = (
-    update(StateSpan)
-    .where(StateSpan.id == bindparam("of_id"))
-    .values(state=bindparam("new_state"), ended_at=bindparam("new_end"))
-)
+_UPDATE_SPAN = update(StateSpan).where(StateSpan.id == bindparam("of_id")).values(ended_at=bindparam("new_end"))
 
 
 def _write_spans(connection: Connection, before: dict[tuple[str, SpanKind], _Span], after: _Spans) -> None:
     changed = [
-        {"of_id": span.id, "new_state": span.state, "new_end": span.ended_at}
+        {"of_id": span.id, "new_end": span.ended_at}
         for key, spans in after.items()
         for span in spans
         if span.id is not None and span != before[key]

@@ -20,6 +20,8 @@ def add_verbs(verb: AddVerb) -> None:
     channels = verb("channel", None, "Where alerts are sent.").add_subparsers(required=True, metavar="VERB")
     text = "Add a channel; its Apprise URL (mailto://, slack://, json://, …) is asked for, or read from standard input."
     verb("add", _add, text, channels).add_argument("name")
+    text = "Give a channel another URL, asked for or read likewise; what waits for the channel is sent there."
+    verb("set-url", _set_url, text, channels).add_argument("name")
     verb("list", _list, "List the channels, without their secrets.", channels)
     verb("test", _test, "Send a test message and say what came of it.", channels).add_argument("name")
     text = "Remove a channel; what waits for it is given up. A rule that sent only there sends to all channels then."
@@ -30,10 +32,26 @@ def _add(engine: "Engine", config: ServerConfig, options: argparse.Namespace) ->
     from infoscreen_server.alerts import settings
     from infoscreen_server.alerts.channels import shown
 
-    url = (getpass.getpass("URL: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
+    url = _url()
     settings.add_channel(engine, options.name, url, datetime.now(UTC), allow_local=config.alert_allow_local)
     print(f"channel {options.name} added, {shown(url)}")
     return 0
+
+
+def _set_url(engine: "Engine", config: ServerConfig, options: argparse.Namespace) -> int:
+    from infoscreen_server.alerts import settings
+    from infoscreen_server.alerts.channels import shown
+
+    with engine.connect() as connection:
+        number = settings.channel_named(connection, options.name)
+    url = _url()
+    settings.change_url(engine, number, url, datetime.now(UTC), allow_local=config.alert_allow_local)
+    print(f"channel {options.name} changed, {shown(url)}")
+    return 0
+
+
+def _url() -> str:
+    return (getpass.getpass("URL: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
 
 
 def _list(engine: "Engine", _config: ServerConfig, _options: argparse.Namespace) -> int:

@@ -153,7 +153,7 @@ def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:
         problems.append(f"{where}: not TOML: {error}")
         return {}
     if mode & stat.S_IROTH and _holds_secret(table):
-        problems.append(f"{where}: holds a password and can be read by everyone; mend it with chmod 640")
+        problems.append(f"{where}: holds a secret and can be read by everyone; mend it with chmod 640")
     return table
 
 
@@ -161,7 +161,10 @@ def _holds_secret(table: dict[str, Any]) -> bool:
     mqtt = table.get("mqtt")
     inside = mqtt if isinstance(mqtt, dict) else {}
     urls = [url for url in (table.get("database_url"), inside.get("broker")) if isinstance(url, str)]
-    return "password" in inside or any(_has_password(url) for url in urls)
+    # Whoever knows the URL that is asked for could ask in our place: the whole of it is the secret.
+    if "password" in inside or "dead_man_url" in table:
+        return True
+    return any(_has_password(url) for url in urls)
 
 
 def _has_password(url: str) -> bool:

@@ -23,6 +23,8 @@ DETAILS = ("event_id", "process", "pid", "exit_code", "signal", "restart", "rest
            "unit", "count", "level", "from", "to")  # fmt: skip
 """What of a record's context is kept with its event."""
 DETAIL_CHARS = 100
+DROPPED = "buffer.dropped"
+"""Of records that say that others were dropped on the kiosk."""
 MAX_NUMBER = 2**63 - 1
 
 
@@ -57,6 +59,8 @@ class Happenings:
     turns: list[Turn] = field(default_factory=list)
     told: dict[str, list[Told]] = field(default_factory=dict)
     facts: dict[tuple[str, datetime], dict[str, Any]] = field(default_factory=dict)
+    drops: dict[str, str] = field(default_factory=dict)
+    """By client: what was last said of records that were dropped there, however long ago that was."""
 
     def stored(
         self, uuid: str, level: LogLevel, rows: Sequence[Row], times: Sequence[datetime], mark: datetime
@@ -66,6 +70,8 @@ class Happenings:
             self._count(uuid, level, rows, times, mark)
         for number in [number for number, row in enumerate(rows) if row[2] in CODES]:
             self.events.setdefault(uuid, []).append(event_of(level, rows[number], times[number]))
+            if rows[number][2] == DROPPED:
+                self.drops[uuid] = rows[number][3][:MESSAGE_CHARS]
 
     def _count(
         self, uuid: str, level: LogLevel, rows: Sequence[Row], times: Sequence[datetime], mark: datetime

@@ -126,6 +126,17 @@ class IssueCount(Base):
     last_message: Mapped[str]
 
 
+class RecordDrop(Base):
+    """The newest word of each client that records were dropped on it; see happenings.DROPPED."""
+
+    __tablename__ = "record_drops"
+
+    client_uuid: Mapped[str] = mapped_column(ForeignKey("clients.uuid", ondelete="CASCADE"), primary_key=True)
+    received_at: Mapped[datetime]
+    """Server time. Records are dropped while nobody can be told: the device's time may be days before."""
+    message: Mapped[str]
+
+
 class Acknowledgement(Base):
     """Somebody knows of an issue. It holds until the issue is gone, or shows on a client that did not have it then."""
 

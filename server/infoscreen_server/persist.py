@@ -5,17 +5,27 @@ lanes by id. Rows of the log go in beside SQLAlchemy: many rows per statement on
 all is history is written by chronicle.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, insert, select, text, update
+from sqlalchemy import Connection, bindparam, exists, func, insert, select, text, update
 
 from infoscreen_server import chronicle
 from infoscreen_server.db import insert_or, is_sqlite, portions
-from infoscreen_server.ledger import UNKNOWN_CLIENT, Known, LaneKey, LaneState, Ledger, SectionKey
+from infoscreen_server.ledger import (
+    LETTERS_AN_HOUR,
+    UNKNOWN_CLIENT,
+    Dead,
+    Known,
+    LaneKey,
+    LaneState,
+    Ledger,
+    SectionKey,
+)
 from infoscreen_server.models import (
     Client,
     ClientLog,
@@ -35,6 +45,7 @@ from infoscreen_shared.topics import topic
 COUNTER_LOCK = 0x1F05C0C7
 """Key of the PostgreSQL advisory lock under which rows are counted in (shared) and counted out (alone). A row lock
 would do the same, but writes to the row at every ingest and lets a stream of readers keep the other side waiting."""
+HOUR = timedelta(hours=1)
 ROWS_A_STATEMENT = 100
 """Of a SQLite insert: measured 2.3 us a row, 4.5 us one by one; more gain nothing."""
 
@@ -47,19 +58,30 @@ def counter_mark(connection: Connection, *, alone: bool = False) -> datetime:
     return connection.execute(select(CounterMark.counted_out_to)).scalar_one()
 
 
-def lock_clients(connection: Connection, uuids: set[str], registered_at: datetime, *, create: bool) -> dict[str, Known]:
-    """Lock these clients, after creating those that are new if `create` says so. Returns what they were, by uuid."""
+def lock_clients(
+    connection: Connection,
+    uuids: set[str],
+    registered_at: datetime,
+    *,
+    create: bool,
+    named: Set[str] = frozenset(),
+) -> dict[str, Known]:
+    """Lock these clients, after creating those that are new if `create` says so. Returns what they were, by uuid.
+
+    Of `named` those that are there are locked with them, and none is created.
+    """
     columns = [getattr(Client, name) for name in Known._fields]
     statement = select(Client.uuid, *columns).order_by(Client.uuid).with_for_update(key_share=True)
     found: dict[str, Known] = {}
     # Twice: one that was there may be removed while its lock is waited for, and is a new one then.
+    wanted = uuids | named
     for _attempt in range(2 if create else 1):
-        wanted = sorted(uuids - found.keys())
-        if create and wanted:
-            _create_missing(connection, wanted, registered_at)
-        for some in portions(wanted):
+        if create:
+            _create_missing(connection, sorted(uuids - found.keys()), registered_at)
+        for some in portions(sorted(wanted)):
             for uuid, *values in connection.execute(statement.where(Client.uuid.in_(some))):
                 found[uuid] = Known(*values)
+        wanted = uuids - found.keys()
     return found
 
 
@@ -130,7 +152,7 @@ def write(connection: Connection, ledger: Ledger, source: str) -> None:
     _write_dead(connection, ledger)
     _write_clients(connection, ledger.changes)
     _write_counts(connection, ledger)
-    chronicle.write(connection, ledger.past)
+    chronicle.write(connection, ledger.past, at)
     count(connection, source, ledger.stats)
 
 
@@ -245,7 +267,7 @@ def _write_dead(connection: Connection, ledger: Ledger) -> None:
             "lane_id": letter.lane_id,
             "seq": letter.seq,
         }
-        for letter in ledger.dead
+        for letter in _kept(connection, ledger.dead, at)
     ]
     for uuid in sorted(ledger.unknown):
         if not _told_lately(connection, uuid, at):
@@ -260,10 +282,34 @@ def _write_dead(connection: Connection, ledger: Ledger) -> None:
         connection.execute(insert(DeadLetter), rows)
 
 
+def _kept(connection: Connection, letters: list[Dead], at: datetime) -> list[Dead]:
+    """Without those that are more than LETTERS_AN_HOUR.
+
+    Exact for clients that are locked; of what names none, two doors at once may keep some more.
+    """
+    bounded = {letter.uuid for letter in letters if not letter.stays}
+    if not bounded:
+        return letters
+    told = Tally[tuple[str | None, str]]()
+    columns = (DeadLetter.client_uuid, DeadLetter.reason, func.count())
+    lately = select(*columns).where(DeadLetter.received_at > at - HOUR).group_by(*columns[:2])
+    which = [DeadLetter.client_uuid.in_(some) for some in portions(sorted(filter(None, bounded)))]
+    for condition in [*which, DeadLetter.client_uuid.is_(None)] if None in bounded else which:
+        for uuid, reason, number in connection.execute(lately.where(condition)):
+            told[uuid, reason] = number
+    kept: list[Dead] = []
+    for letter in letters:
+        key = letter.uuid, letter.reason
+        if letter.stays or told[key] < LETTERS_AN_HOUR:
+            kept.append(letter)
+            told[key] += 1
+    return kept
+
+
 def _told_lately(connection: Connection, uuid: str, at: datetime) -> bool:
     """A client that is not let in keeps trying; one letter an hour says so."""
     same = (DeadLetter.client_uuid == uuid) & (DeadLetter.reason == UNKNOWN_CLIENT)
-    found = exists().where(same, DeadLetter.received_at > at - timedelta(hours=1))
+    found = exists().where(same, DeadLetter.received_at > at - HOUR)
     return bool(connection.execute(select(found)).scalar())
 
 

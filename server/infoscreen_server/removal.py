@@ -42,6 +42,7 @@ from infoscreen_server.models_history import (
     IncidentBacklog,
     IncidentEvent,
     IssueCount,
+    RecordDrop,
     StateSpan,
 )
 
@@ -171,6 +172,7 @@ _REST: tuple[Any, ...] = (
     IncidentBacklog,
     IssueCount,
     Lane,
+    RecordDrop,
     Removal,
     StateSpan,
 )

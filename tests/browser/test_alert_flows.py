@@ -94,7 +94,7 @@ def test_from_a_new_channel_to_a_silenced_place(browser: Browser, house: Dashboa
 def _adds_a_channel_and_tests_it(page: Page, hook: Webhook) -> None:
     page.get_by_role("link", name="Add a channel").click()
     page.get_by_label("Name").fill("Night shift")
-    page.get_by_label("Address (URL)").fill(hook.url("secret-path"))
+    page.get_by_label("Address (URL)", exact=True).fill(hook.url("secret-path"))
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_role("status")).to_contain_text("Send a test to see that it arrives.")
     assert "secret-path" not in page.content()
@@ -122,7 +122,7 @@ def test_a_channel_that_does_not_answer_says_so(browser: Browser, house: Dashboa
     with Webhook(status=503) as hook, house.visitor(browser, "superadmin", cookies={"language": "de"}) as root:
         page = root.open("/alerts/channels")
         page.get_by_label("Name").fill("Nachtdienst")
-        page.get_by_label("Adresse (URL)").fill(hook.url())
+        page.get_by_label("Adresse (URL)", exact=True).fill(hook.url())
         page.get_by_role("button", name="Hinzufügen", exact=True).click()
         page.get_by_role("button", name="Test an Nachtdienst senden").click()
         told = "Die Testnachricht an Nachtdienst wurde nicht zugestellt: Die Gegenstelle antwortete mit 503"
@@ -130,6 +130,30 @@ def test_a_channel_that_does_not_answer_says_so(browser: Browser, house: Dashboa
         root.agrees = True
         page.get_by_role("button", name="Nachtdienst löschen").click()
         expect(page.get_by_role("main")).to_contain_text("Noch kein Kanal")
+
+
+def test_a_channel_gets_another_address(browser: Browser, house: Dashboard) -> None:
+    with Webhook(status=503) as old, Webhook() as new, house.visitor(browser, "superadmin") as root:
+        page = root.open("/alerts/channels")
+        page.get_by_label("Name").fill("Day shift")
+        page.get_by_label("Address (URL)", exact=True).fill(old.url())
+        page.get_by_role("button", name="Add", exact=True).click()
+        row = page.get_by_role("listitem").filter(has_text="Day shift")
+        expect(row.get_by_label("New address (URL)")).to_be_hidden()
+        row.get_by_label("Change the address: Day shift").click()
+        row.get_by_label("New address (URL)").fill("nosuch://s3cret-path")
+        row.get_by_role("button", name="Save the address of Day shift").click()
+        expect(row.get_by_label("New address (URL)")).to_be_focused()
+        expect(row.get_by_label("New address (URL)")).to_have_accessible_description(re.compile("expected a URL"))
+        row.get_by_label("New address (URL)").fill(new.url("s3cret-path"))
+        row.get_by_role("button", name="Save the address of Day shift").click()
+        expect(page.get_by_role("status")).to_contain_text("The address of Day shift is changed.")
+        assert "s3cret-path" not in page.content()
+        page.get_by_role("button", name="Send a test to Day shift").click()
+        expect(page.get_by_role("status")).to_contain_text("The test message to Day shift was delivered.")
+        assert (len(new.titles), old.asked) == (1, [])
+        root.agrees = True
+        page.get_by_role("button", name="Delete Day shift").click()
 
 
 def test_a_silence_every_week(browser: Browser, house: Dashboard) -> None:

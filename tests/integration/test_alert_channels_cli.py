@@ -59,6 +59,10 @@ def test_add_test_list_remove(tmp_path: Path, receiver: Receiver) -> None:
     assert server.call("channel", "test", "ops") == "delivered"
     assert receiver.titles == ["Test of the channel ops"]
     assert "there is a channel" in fails(server, "channel", "add", "ops", said=url)
+    assert server.call("channel", "set-url", "ops", said=url + "-2") == "channel ops changed, json://127.0.0.1"
+    assert server.call("channel", "test", "ops") == "delivered"
+    assert "url:" in fails(server, "channel", "set-url", "ops", said="nonsense-s3cret")
+    assert "no such channel" in fails(server, "channel", "set-url", "nobody", said=url)
     assert not any("s3cret" in each or "hook" in each for each in said)
     assert server.call("channel", "remove", "ops") == "channel ops removed"
     assert "no such channel" in fails(server, "channel", "test", "ops")

@@ -1,17 +1,19 @@
 """From the outbox to real receivers: a web server and a mail server. The part that does it is in test_alert_service."""
 
+import html
 import logging
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psutil
 import pytest
 
-from infoscreen_server.alerts import outbox
-from infoscreen_server.alerts.channels import ChannelError, check_url
+from infoscreen_server.alerts import outbox, sender, settings
+from infoscreen_server.alerts.channels import ChannelError, check_url, target
 from infoscreen_server.alerts.deliver import Delivery, send_test
 from infoscreen_server.models_alerts import MessageStatus
 from parts.fleet import Fleet
@@ -74,6 +76,47 @@ def test_a_url_that_lacks_something_is_refused(url: str) -> None:
         check_url(url, allow_local=False)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mailtos://me:s3cret@10.0.0.1?from=a@example.org&to=a@example.org,b@example.org",
+        "mailto://10.0.0.1/a@example.org/b@example.org?from=a@example.org",
+        "mailto://10.0.0.1?from=a@example.org&to=b@example.org&cc=c@example.org",
+        "mailto://10.0.0.1?from=a@example.org&to=b@example.org&bcc=c@example.org",
+        "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#one/#two",
+        "tgram://123456789:abcdefg_hijklmnop/12315544/12315545",
+        "ntfys://10.0.0.1/s3cret/topic",
+        "mmost://10.0.0.1/3ccdd113474722377935511fc85d3dd4?to=one,two",
+        "matrixs://me:s3cret@10.0.0.1/#one/#two",
+        "matrixs://me:s3cret@10.0.0.1?mode=off",
+        "nctalk://me:s3cret@10.0.0.1/one/two",
+        "rocket://me:s3cret@10.0.0.1/#one/@two",
+        "signal://10.0.0.1:8080/+15551234567/+15551234568/+15551234569",
+        "signal://10.0.0.1:8080/+15551234567/+15551234568/+15551234569?batch=yes",
+    ],
+)
+def test_a_channel_has_one_recipient(url: str) -> None:
+    """What one of several refuses would be sent to all of them again and again."""
+    with pytest.raises(ChannelError, match=r"^the URL names several recipients; add a channel for each$"):
+        check_url(url, allow_local=False)
+
+
+def test_an_option_that_names_a_file_is_refused_where_apprise_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the URL came into the database, and were the options read differently before."""
+    url = "workflow://10.0.0.1/a/b?x=1;template=/etc/hostname"
+    found = target("workflow://10.0.0.1/a/b")
+    with pytest.raises(ChannelError, match="the option template is not allowed"):
+        sender._plugin(url, found)
+    monkeypatch.setattr("infoscreen_server.alerts.channels.REFUSED_OPTIONS", frozenset())
+    assert sender._plugin(url, found) is not None
+
+
+def test_a_webhook_of_rocket_chat_is_asked_where_it_is() -> None:
+    with Webhook() as hook:
+        send_test(f"rocket://aaaa1111/bbbb2222@127.0.0.1:{hook.port}", "Title", "Body", True, 20)
+        assert hook.asked == ["POST /hooks/aaaa1111/bbbb2222"]
+
+
 def test_a_test_message_arrives_or_says_why_not() -> None:
     with Webhook() as hook, Mailbox() as mailbox:
         send_test(hook.url(), "Title", "Body", True, 20)
@@ -117,6 +160,9 @@ def test_other_ways_to_fail_are_told_without_the_url() -> None:
         "socket.create_connection(('127.0.0.1', {port}))",
         "socket.create_connection(('localhost', {port}))",
         "socket.socket().connect_ex(('127.0.0.1', {port}))",
+        "socket.socket().connect(('127.0.0.1', 0))",
+        "socket.socket(type=socket.SOCK_DGRAM).connect(('127.0.0.1', {port}))",
+        "socket.create_connection((own_address(), {port}))",
         "socket.socket(socket.AF_UNIX).connect('/run/dbus/system_bus_socket')",
         "requests.get('http://127.0.0.1:{port}/')",
         "subprocess.run(['true'])",
@@ -130,6 +176,10 @@ def test_whatever_a_plugin_did_it_reaches_nothing_of_this_machine(attempt: str) 
     with Webhook() as hook:
         program = (
             "import os, requests, socket, subprocess\n"
+            "def own_address():\n"
+            "    with socket.socket(type=socket.SOCK_DGRAM) as asking:\n"
+            "        asking.connect(('198.51.100.1', 0))\n"
+            "        return asking.getsockname()[0]\n"
             "from infoscreen_server.alerts import sender\n"
             "sender._guard(sender.Ear(), False)\n" + attempt.format(port=hook.port)
         )
@@ -137,6 +187,44 @@ def test_whatever_a_plugin_did_it_reaches_nothing_of_this_machine(attempt: str) 
         assert done.returncode == 1
         assert "PermissionError" in done.stderr
         assert hook.asked == []
+
+
+# --- what is too long -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", COMPLETE)
+def test_every_service_gets_one_message_that_is_no_longer_than_it_takes(url: str) -> None:
+    lines = [f"Screen <{n}> & more: since 2026-05-04 12:00 UTC. Black: {'reason <&> ä ' * 400}" for n in range(20)]
+    body = "\n".join(lines) + "\n\nRule: Black\nhttps://screens.example.org/"
+    plugin = sender._plugin(f"{url}{'&' if '?' in url else '?'}overflow=split", target(url))
+    got: list[dict[str, Any]] = []
+
+    def send(**said: Any) -> bool:
+        got.append(said)
+        return True
+
+    plugin.send = send
+    errand = {"title": "ALERT 20 screens, Linz: picture wrong [#12-1]", "body": body, "tone": "failure", "cut": "… cut"}
+    assert sender._send(plugin, errand, sender.Ear()) is None
+    (said,) = got
+    assert len(said["body"]) <= plugin.body_maxlen
+    text = html.unescape(said["body"]).replace("\xa0", " ")
+    assert "… cut" in text
+    assert text.endswith("https://screens.example.org/")
+    assert said["title"].endswith("[#12-1]") or "[#12-1]" in text
+    assert len(said["body"]) > plugin.body_maxlen / 2 or "ntfy" in url
+
+
+def test_a_long_message_arrives_cut_in_the_language_of_messages(fleet: Fleet) -> None:
+    with Webhook() as hook:
+        channel = add_channel(fleet, "hook", f"mmost://127.0.0.1:{hook.port}/3ccdd113474722377935511fc85d3dd4")
+        post(fleet, channel, ["[#1] long"], NOW)
+        fleet.run(f"UPDATE alert_messages SET body = '{'x' * 9_000}'")
+        deliver(Delivery(fleet.engine, allow_local=True))
+        (text,) = [each["text"] for each in hook.taken]
+    assert 3_000 < len(text) <= 4_000
+    assert text.endswith("\n… cut here: this service takes no longer message")
+    assert set(statuses(fleet).values()) == {"sent"}
 
 
 # --- delivery ---------------------------------------------------------------------------------------------------------
@@ -188,6 +276,38 @@ def test_it_is_given_up_after_a_day(fleet: Fleet, caplog: pytest.LogCaptureFixtu
     assert "attempt 2: nothing listens there; it is given up" in caplog.text
     deliver(delivery, NOW + timedelta(days=3))
     assert fleet.one("SELECT attempts FROM alert_messages") == 2
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_what_a_service_will_never_take_is_given_up_soon_and_the_next_of_its_topic_passes(
+    fleet: Fleet, status: int
+) -> None:
+    with Webhook(status) as hook:
+        channel = add_channel(fleet, "hook", hook.url())
+        post(fleet, channel, ["bad", "good"], NOW, "screen 1")
+        delivery = Delivery(fleet.engine, allow_local=True)
+        for number in range(outbox.MOST_REFUSALS):
+            assert statuses(fleet) == {"bad": "pending", "good": "pending"}
+            if number == outbox.MOST_REFUSALS - 1:
+                break
+            deliver(delivery, NOW + timedelta(hours=number))
+        delivery.step(NOW + timedelta(hours=number))
+        wait_for(lambda: all(each.child.ended for each in delivery.running), "the last try ends", 40)
+        hook.status = 200
+        deliver(delivery, NOW + timedelta(hours=number))
+        assert hook.titles == ["good"]
+    assert statuses(fleet) == {"bad": "failed", "good": "sent"}
+    assert fleet.one("SELECT error FROM alert_messages WHERE status = 'failed'") == f"it answered {status}"
+
+
+def test_a_mail_that_was_taken_counts_although_the_server_hangs_up(fleet: Fleet) -> None:
+    with Mailbox(hangs_up=True) as mailbox:
+        post(fleet, add_channel(fleet, "mail", mailbox.url()), ["m"], NOW)
+        deliver(Delivery(fleet.engine, allow_local=True))
+        assert len(mailbox.mails) == 1
+    assert statuses(fleet) == {"m": "sent"}
+    with Mailbox(refuses=True, hangs_up=True) as mailbox, pytest.raises(ChannelError, match=r"answered 550$"):
+        send_test(mailbox.url(), "Title", "Body", True, 20)
 
 
 def test_one_whose_channel_was_deleted_fails(fleet: Fleet) -> None:
@@ -289,10 +409,13 @@ def test_what_is_given_back_is_tried_at_once_and_its_attempt_stays_open(fleet: F
     assert [each.attempt for each in outbox.claim(fleet.engine, "b", NOW, (), 9)] == [2]
 
 
-def test_what_kills_every_worker_is_given_up_after_a_day(fleet: Fleet) -> None:
+def test_what_was_cut_off_by_a_long_power_cut_is_tried_once_more_and_then_given_up(fleet: Fleet) -> None:
+    """So that what kills every worker ends, too."""
     post(fleet, add_channel(fleet, "hook", "json://10.0.0.1/"), ["m"], NOW)
     outbox.claim(fleet.engine, "a", NOW, (), 9)
-    assert outbox.claim(fleet.engine, "b", NOW + outbox.GIVE_UP_AFTER, (), 9) == []
+    later = NOW + outbox.GIVE_UP_AFTER + timedelta(hours=9)
+    assert [each.attempt for each in outbox.claim(fleet.engine, "b", later, (), 9)] == [2]
+    assert outbox.claim(fleet.engine, "c", later + outbox.LEASE, (), 9) == []
     assert fleet.rows("SELECT status, error FROM alert_messages") == [("failed", outbox.CUT_OFF)]
 
 
@@ -337,3 +460,31 @@ def test_a_busy_channel_is_left_alone_and_does_not_hide_another(fleet: Fleet) ->
     post(fleet, busy, [f"m{number}" for number in range(50)], NOW)
     post(fleet, other, ["mine"], NOW)
     assert [each.title for each in outbox.claim(fleet.engine, "w", NOW, {busy}, 1)] == ["mine"]
+
+
+# --- another address --------------------------------------------------------------------------------------------------
+
+
+def test_what_waits_for_a_channel_is_due_at_once_when_its_url_is_replaced(fleet: Fleet) -> None:
+    with Webhook(401) as old, Webhook() as new:
+        channel, other = add_channel(fleet, "hook", old.url()), add_channel(fleet, "other", old.url())
+        post(fleet, channel, ["a", "b", "c"], NOW)
+        post(fleet, other, ["d"], NOW)
+        delivery = Delivery(fleet.engine, allow_local=True)
+        deliver(delivery)
+        assert len(old.asked) == 4
+        settings.change_url(fleet.engine, channel, new.url(), NOW, allow_local=True)
+        deliver(delivery)
+        assert (new.titles, len(old.asked)) == (["a", "b", "c"], 4)
+    assert statuses(fleet) == {"a": "sent", "b": "sent", "c": "sent", "d": "pending"}
+
+
+def test_what_fails_at_the_old_url_meanwhile_is_due_at_once_too(fleet: Fleet) -> None:
+    channel = add_channel(fleet, "hook", "json://10.0.0.1/old")
+    post(fleet, channel, ["m"], NOW)
+    (taken,) = outbox.claim(fleet.engine, "w", NOW, (), 9)
+    settings.change_url(fleet.engine, channel, "json://10.0.0.1/new", NOW, allow_local=False)
+    assert outbox.claim(fleet.engine, "w", NOW, (), 9) == []
+    assert outbox.failed(fleet.engine, taken, "no", NOW, 0.5) is MessageStatus.PENDING
+    (again,) = outbox.claim(fleet.engine, "w", NOW, (), 9)
+    assert again.url == "json://10.0.0.1/new"

@@ -67,6 +67,24 @@ def test_outside_opening_hours_nothing_fires(watch: Watch) -> None:
     assert watch.titles() == [OFFLINE]
 
 
+@pytest.mark.parametrize("weekly", [False, True])
+def test_what_comes_out_of_a_silence_at_night_is_told_of_in_the_morning(watch: Watch, weekly: bool) -> None:
+    watch.rule("outage", enabled=False)
+    watch.start(1, 2, 3, tag="shop")
+    closes = (watch.now + 30 * MINUTE).replace(second=0, microsecond=0)
+    watch.open_daily("shop", closes + HOUR, closes)
+    watch.silence("client", uuid_of(1), 45 * MINUTE)
+    if weekly:
+        begin, end = (each.hour * 60 + each.minute for each in (watch.now, watch.now + 45 * MINUTE))
+        watch.run(f"UPDATE alert_silences SET ends_at = NULL, zone = 'UTC', week = '{[[[begin, end]]] * 7}'")
+    watch.lose(1, 2)
+    watch.turn(closes - watch.now + 55 * MINUTE, LONG)
+    assert watch.titles() == ["ALERT Screen 2: offline [#2-1]"]
+    assert watch.one("SELECT count(*) FROM alerts") == 2
+    watch.turn(10 * MINUTE, LONG)
+    assert watch.titles()[1:] == [OFFLINE]
+
+
 def test_screens_that_are_off_for_the_night_are_no_outage(watch: Watch) -> None:
     watch.start(*range(20), tag="school")
     watch.start(*range(20, 30))
@@ -96,6 +114,61 @@ def test_an_outage_is_not_over_because_places_close(watch: Watch) -> None:
     watch.show(OK, *range(8))
     watch.turn(3 * MINUTE)
     assert watch.heads() == ["ALERT", "RECOVERED"]
+
+
+def test_what_is_switched_off_for_the_night_makes_no_outage_last(watch: Watch) -> None:
+    watch.start(*range(8))
+    watch.start(*range(8, 20), tag="school")
+    closes = (watch.now + 10 * MINUTE).replace(second=0, microsecond=0)
+    watch.open_daily("school", closes - 8 * HOUR, closes)
+    watch.lose(*range(8))
+    watch.turn(5 * MINUTE)
+    assert watch.heads() == ["ALERT"]
+    watch.turn(closes - watch.now + MINUTE)
+    watch.lose(*range(8, 20))
+    watch.turn(3 * MINUTE)
+    watch.show(OK, *range(8))
+    watch.turn(5 * MINUTE)
+    assert watch.heads() == ["ALERT", "RECOVERED"]
+
+
+# --- silences and outages ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", ["site", "tag", "all"])
+def test_silenced_screens_are_no_outage(watch: Watch, scope: str) -> None:
+    watch.start(*range(12), site="Linz", tag="hall")
+    watch.start(*range(12, 30))
+    watch.silence(scope, {"site": "Linz", "tag": "hall"}.get(scope, ""), HOUR)
+    watch.lose(*range(12))
+    watch.turn(50 * MINUTE, LONG)
+    assert watch.titles() == []
+    # Of the others six of eighteen are one, whatever those do.
+    watch.lose(*range(12, 18))
+    watch.turn(3 * MINUTE)
+    assert watch.heads() == ([] if scope == "all" else ["ALERT"])
+
+
+def test_an_outage_is_not_over_because_someone_silences_it(watch: Watch) -> None:
+    watch.start(*range(12), site="Linz")
+    watch.start(*range(12, 30))
+    watch.lose(*range(12))
+    watch.turn(3 * MINUTE)
+    watch.silence("site", "Linz", HOUR)
+    watch.turn(10 * MINUTE)
+    assert watch.heads() == ["ALERT"]
+    watch.show(OK, *range(12))
+    watch.turn(3 * MINUTE)
+    assert watch.heads() == ["ALERT", "RECOVERED"]
+
+
+def test_a_silence_over_all_screens_leaves_an_outage_one_message(watch: Watch) -> None:
+    watch.start(*range(12), site="Linz")
+    watch.silence("all", "", 10 * MINUTE)
+    watch.lose(*range(12))
+    watch.turn(20 * MINUTE)
+    assert watch.heads() == ["ALERT"]
+    assert watch.titles()[0].startswith("ALERT All screens")
 
 
 # --- on and off -------------------------------------------------------------------------------------------------------
@@ -145,6 +218,107 @@ def test_a_reminder_after_a_while(watch: Watch) -> None:
     assert watch.heads() == ["ALERT"]
     watch.turn(70 * MINUTE, LONG)
     assert watch.heads() == ["ALERT", "STILL", "STILL"]
+
+
+def test_a_reminder_waits_for_nobody_else(watch: Watch) -> None:
+    watch.rule("outage", enabled=False)
+    watch.rule("offline", repeat=3600)
+    watch.start(1, 2, 3)
+    watch.lose(1)
+    watch.turn(50 * MINUTE, LONG)
+    watch.lose(2)
+    watch.turn(25 * MINUTE, LONG)
+    assert watch.heads() == ["ALERT", "ALERT", "STILL"]
+    assert watch.titles()[2] == "STILL 2 screens: offline [#1-2]"
+
+
+# --- one screen, several alerts ---------------------------------------------------------------------------------------
+
+
+def test_the_last_word_after_a_silence_is_that_it_is_gone_again(watch: Watch) -> None:
+    watch.start(1, 2, 3, 4, 5, 6)
+    watch.lose(1)
+    watch.turn(12 * MINUTE, LONG)
+    watch.silence("client", uuid_of(1), HOUR)
+    watch.show(OK, 1)
+    watch.turn(5 * MINUTE)
+    watch.lose(1)
+    watch.turn(50 * MINUTE, LONG)
+    assert watch.titles() == [OFFLINE]
+    watch.turn(10 * MINUTE, LONG)
+    back = "RECOVERED Screen 1: online again [#1-2]"
+    assert watch.titles() == [OFFLINE, back, "ALERT Screen 1: offline [#2-1]"]
+    assert len(set(watch.rows("SELECT created_at FROM alert_messages WHERE number = 2 OR alert_id = 2"))) == 1
+
+
+def test_the_last_word_while_others_fire_is_that_it_is_wrong_again(watch: Watch) -> None:
+    watch.rule("screen", hold=0, keep=0)
+    watch.start(1, 2, 3, site="Linz")
+    watch.show(BLACK, 1, 2, 3)
+    watch.turn(MINUTE)
+    watch.show(OK, 3)
+    watch.turn(MINUTE)
+    watch.show(OK, 1)
+    watch.turn(MINUTE)
+    assert watch.heads() == ["ALERT", "RECOVERED"]
+    watch.show(BLACK, 1)
+    watch.turn(10 * MINUTE)
+    assert [title.partition(":")[0] for title in watch.titles()] == [
+        "ALERT 3 screens, Linz",
+        "RECOVERED Screen 3, Linz",
+        "RECOVERED Screen 1, Linz",
+        "ALERT Screen 1, Linz",
+    ]
+
+
+def flap(watch: Watch, *numbers: int, times: int = 4, black: timedelta = 2 * MINUTE) -> None:
+    for _ in range(times):
+        watch.show(BLACK, *numbers)
+        watch.turn(black, LONG)
+        watch.show(OK, *numbers)
+        watch.turn(2 * MINUTE, LONG)
+
+
+def test_flapping_under_a_silence_takes_no_end_away(watch: Watch) -> None:
+    watch.rule("screen", hold=0, keep=0)
+    watch.start(1)
+    watch.show(BLACK, 1)
+    watch.turn(MINUTE)
+    watch.silence("client", uuid_of(1), 70 * MINUTE)
+    flap(watch, 1)
+    watch.turn(45 * MINUTE, LONG)
+    assert watch.heads() == ["ALERT"]
+    assert watch.rows("SELECT 1 FROM alerts WHERE flapping AND closed_at IS NOT NULL") == [1]
+    watch.turn(10 * MINUTE, LONG)
+    assert watch.heads() == ["ALERT", "RECOVERED"]
+    assert watch.unsettled() == 0
+
+
+def test_one_that_comes_and_goes_for_long_is_reminded_of(watch: Watch) -> None:
+    watch.rule("screen", hold=0, keep=0, repeat=3600)
+    watch.start(1)
+    flap(watch, 1, times=17, black=8 * MINUTE)
+    heads = watch.heads()
+    assert heads[heads.index("FLAPPING") :] == ["FLAPPING", "STILL", "STILL"]
+    line = watch.rows("SELECT body FROM alert_messages ORDER BY id")[-1].splitlines()[0]
+    assert line.startswith("Screen 1: since ")
+    assert ". On and off" in line
+
+
+def test_a_site_that_flaps_is_one_message(watch: Watch) -> None:
+    watch.rule("screen", hold=0, keep=0)
+    watch.start(*range(22), site="Linz")
+    flap(watch, *range(22))
+    watch.show(BLACK, *range(22))
+    watch.turn(35 * MINUTE, LONG)
+    flapping, steady = watch.titles()[-2:]
+    assert flapping.startswith("FLAPPING 22 screens, Linz: picture wrong, on and off")
+    assert steady.startswith("STEADY 22 screens, Linz: no longer on and off")
+    assert "Screen 19, … and 2 more" in watch.rows("SELECT body FROM alert_messages ORDER BY id")[-1]
+    watch.show(OK, *range(22))
+    watch.turn(6 * MINUTE)
+    assert watch.heads()[-3:] == ["FLAPPING", "STEADY", "RECOVERED"]
+    assert watch.unsettled() == 0
 
 
 # --- rules and channels that change -----------------------------------------------------------------------------------

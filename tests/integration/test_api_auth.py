@@ -79,6 +79,7 @@ EXPECTED = {
     "POST /alerts/rules/delete": Access.SUPERADMIN,
     "GET /alerts/channels": Access.SUPERADMIN,
     "POST /alerts/channels": Access.SUPERADMIN,
+    "POST /alerts/channels/url": Access.SUPERADMIN,
     "POST /alerts/channels/test": Access.SUPERADMIN,
     "POST /alerts/channels/delete": Access.SUPERADMIN,
     "GET /alerts/silences": Access.ADMIN_OR_HIGHER,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import CheckConstraint, inspect, select, text
+from sqlalchemy import CheckConstraint, insert, inspect, select, text
 from sqlalchemy.orm import Session
 
 from infoscreen_server import db
@@ -26,7 +26,7 @@ from infoscreen_server.models import (
     User,
     UtcTime,
 )
-from infoscreen_server.models_history import Incident, IssueCount, StateSpan
+from infoscreen_server.models_history import Incident, IssueCount, RecordDrop, StateSpan
 from infoscreen_shared.messages import LogLevel, ScreenHealthStatus
 
 UUID = "0b6c0f5e-94a5-4f0c-9a55-0d9b3f7c2a11"
@@ -188,6 +188,28 @@ def test_a_fleet_begins_its_history_with_what_is_known_now(database_url: str) ->
         (UUID, "ERROR", "", 2, now - timedelta(hours=1), "n" * 300),
         (UUID, "WARN", "screen.unseen", 1, now - timedelta(hours=1), "unseen"),
     ]
+
+
+def test_what_issues_know_of_dropped_records_goes_on_to_count(database_url: str) -> None:
+    db.upgrade(database_url)
+    fill(database_url)
+    engine = db.make_engine(database_url)
+    issues = [
+        {"client_uuid": UUID, "level": level, "code": code, "n": 2, "last_at": NOW, "last_message": f"{level} {code}"}
+        for level, code in (("WARN", "buffer.dropped"), ("ERROR", "buffer.dropped"), ("WARN", "screen.black"))
+    ]
+    with db.writing(engine) as connection:
+        connection.execute(insert(IssueCount), issues)
+        drop = {"received_at": NOW + timedelta(hours=8), "message": "by its own time"}
+        connection.execute(insert(RecordDrop).values(client_uuid=UUID, **drop))
+    db.downgrade(database_url, "0009")
+    assert "record_drops" not in tables(database_url)
+    db.upgrade(database_url)
+    with db.writing(engine) as connection:
+        kept = connection.execute(select(*RecordDrop.__table__.columns)).one()
+        assert tuple(kept) == (UUID, NOW, "WARN buffer.dropped")
+    engine.dispose()
+    assert messages(database_url) == [("kept", NOW, LogLevel.WARN)]
 
 
 def test_down_to_nothing_and_up_again_with_data_in_it(database_url: str) -> None:

@@ -497,6 +497,35 @@ def test_a_channel_is_added_tested_and_deleted_and_its_secret_is_nowhere(api: Ap
         assert "there is no such channel" in text_of(gone)
 
 
+def test_a_channel_gets_another_address_and_stays_itself(api: Api, root: Person) -> None:
+    add(api, AlertChannel, *[{"name": each, "url": f"json://127.0.0.1/{SECRET}", "created_at": NOW} for each in "ab"])
+    first, second = (each.id for each in rows(api, AlertChannel))
+    later = message(1, channel_id=first, status="pending", due_at=NOW + HOUR, finished_at=None)
+    add(api, AlertMessage, later)
+
+    def change(number: int, url: str) -> Any:
+        fields = {"id": str(number), f"url-{number}": url}
+        return root.post("/alerts/channels/url", "/alerts/channels", **fields)
+
+    url = f"json://me:{SECRET}-new@127.0.0.2/{SECRET}"
+    assert change(first, url).status_code == 303
+    shown = root.get("/alerts/channels")
+    assert "The address of a is changed. Messages that wait are sent there now." in text_of(shown)
+    assert "json://127.0.0.2" in shown.text
+    assert [each.url for each in rows(api, AlertChannel)] == [url, f"json://127.0.0.1/{SECRET}"]
+    assert [each.due_at for each in rows(api, AlertMessage)] == [NOW]
+    refused = change(second, f"mailto://127.0.0.1?from=a@example.org&to={SECRET}@example.org,b@example.org")
+    assert refused.status_code == 400
+    assert "several recipients" in wrong_at(refused.text, f"url-{second}")
+    assert f'<details id="address-{second}" open>' in refused.text
+    assert f'<details id="address-{first}">' in refused.text
+    gone = change(second + 1, url)
+    assert gone.status_code == 409
+    assert "there is no such channel" in text_of(gone)
+    assert rows(api, AlertChannel)[1].url == f"json://127.0.0.1/{SECRET}"
+    assert not any(SECRET in each.text for each in (shown, refused, gone))
+
+
 @pytest.mark.parametrize(
     ("name", "url", "field"),
     [

@@ -74,6 +74,7 @@ def live(fleet: Fleet, uuid: str) -> None:
     crash = [item(n, NOW - hours(n), code="player.crashed") for n in (4, 5, 6)]
     fleet.say(of_items([*crash, {"seq": 7}], base=3, level=ERROR), uuid=uuid)
     fleet.say(of_items([item(1, code="player.started")]), batch(range(1, 9), level=WARN, code="x.slow"), uuid=uuid)
+    fleet.say(batch([9], level=WARN, code="buffer.dropped"), uuid=uuid)
     for number, status in enumerate((ScreenHealthStatus.OK, ScreenHealthStatus.BLACK, ScreenHealthStatus.OK)):
         when = NOW + timedelta(minutes=number)
         fleet.say(Health(when, None, None, "mpv", 7, ProcessStatus.RUNNING, status, system={"load": [1]}), uuid=uuid)

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from infoscreen_server.alerts import texts
+from infoscreen_server.alerts.outbox import LAST_RETRY
 from infoscreen_server.alerts.tables import week_text
 from infoscreen_server.alerts.week import day, zone
 from infoscreen_server.db import make_engine, writing
@@ -71,9 +72,7 @@ class _Told:
         self._exceptions()
         self._past()
         self._present()
-        # As if the server had been away until now: for two heartbeats nobody's silence proves that there is an outage.
-        mark = {"evaluated_at": self.now, "deaf_until": self.now + 2 * HOUR}
-        self.connection.execute(update(AlertMark).values(mark))
+        self.connection.execute(update(AlertMark).values(evaluated_at=self.now, deaf_until=self.now))
 
     # --- what people set --------------------------------------------------------------------------------------------
 
@@ -84,6 +83,8 @@ class _Told:
             self.channels[name] = added.scalar_one()
         self._set(RuleKind.ERRORS, tag="4k", threshold=25, clear_threshold=5, window=1800, repeat=0)
         self._set(RuleKind.BUFFER, enabled=False)
+        # The outage that is told of here is none: its end has to wait until all was looked at.
+        self._set(RuleKind.OUTAGE, keep=86_400)
         self._set(RuleKind.CRASH_LOOP, in_hours=False, repeat=86_400)
         night = {"name": "Abfahrtstafeln in der Nacht", "kind": RuleKind.SCREEN, "enabled": False, "tag": "departures"}
         times = {"hold": 120, "keep": 60, "repeat": 3600, "in_hours": False, "created_at": self.now - DAY}
@@ -245,7 +246,7 @@ class _Told:
             errors = [*["it did not answer in time"] * 2, *["it answered 503"] * 11][-tries:]
             done |= {"finished_at": at + 24 * HOUR, "status": MessageStatus.FAILED, "error": errors[-1]}
             if at > self.now - 24 * HOUR:
-                done |= {"status": MessageStatus.PENDING, "due_at": self.now + 6 * HOUR, "finished_at": None}
+                done |= {"status": MessageStatus.PENDING, "due_at": self.now + LAST_RETRY, "finished_at": None}
         done["attempts"] = len(errors)
         made = insert(AlertMessage).values(row | done).returning(AlertMessage.id)
         number = self.connection.execute(made).scalar_one()

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from infoscreen_server.alerts.outbox import LAST_RETRY
 from infoscreen_server.alerts.quiet import MOST_HOURS, MOST_SILENCES
 from infoscreen_server.alerts.settings import MOST_CHANNELS, MOST_RULES
 from infoscreen_server.alerts.tables import week_text
@@ -45,7 +46,7 @@ def fill(database_url: str, now: datetime, count: int = 300) -> None:
         with writing(engine) as connection:
             _crowd(connection, now, count)
             _crowd_of_exceptions(connection, now)
-            connection.execute(update(AlertMark).values(evaluated_at=now, deaf_until=now + 2 * HOUR))
+            connection.execute(update(AlertMark).values(evaluated_at=now, deaf_until=now))
     finally:
         engine.dispose()
 
@@ -84,7 +85,7 @@ def _crowd(connection: Connection, now: datetime, count: int) -> None:
         channel = channels[number % len(channels)]
         row = {"alert_id": 1, "number": number + 1, "kind": MessageKind.FIRING, "topic": "1", "body": ""}
         row |= {"channel_id": channel.id, "channel_name": channel.name, "title": f"ALERT {long('Eingangshalle', 200)}"}
-        row |= {"created_at": now - HOUR, "status": MessageStatus.PENDING, "due_at": now + 6 * HOUR, "attempts": 40}
+        row |= {"created_at": now - HOUR, "status": MessageStatus.PENDING, "due_at": now + LAST_RETRY, "attempts": 40}
         row |= {"error": f"the name {host} is not known"}
         if number % 2:
             row |= {"status": MessageStatus.FAILED, "due_at": None, "finished_at": now}
@@ -153,7 +154,11 @@ def hostile(connection: Connection, number: int, uuid: str, bad: str, now: datet
         pending = done["status"] == MessageStatus.PENDING
         row = {"alert_id": rule, "number": attempts, "kind": MessageKind.FIRING, "channel_id": channel}
         row |= {"channel_name": name, "topic": bad[:200], "title": bad, "body": bad, "created_at": now, "error": bad}
-        row |= {"due_at": now + DAY if pending else None, "finished_at": None if pending else now, "attempts": attempts}
+        row |= {
+            "due_at": now + LAST_RETRY if pending else None,
+            "finished_at": None if pending else now,
+            "attempts": attempts,
+        }
         message = connection.execute(insert(AlertMessage).values(row | done).returning(AlertMessage.id)).scalar_one()
         for each in range(attempts):
             values = {"message_id": message, "number": each + 1, "at": now, "ended_at": now, "error": bad}

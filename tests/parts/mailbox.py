@@ -75,10 +75,12 @@ class Webhook:
 
 
 class Mailbox:
-    """A mail server that keeps what it is given; with `refuses` it takes no recipient."""
+    """A mail server that keeps what it is given; with `refuses` it takes no recipient, with `hangs_up` it leaves
+    without a word when it is told goodbye.
+    """
 
-    def __init__(self, *, refuses: bool = False) -> None:
-        self.refuses = refuses
+    def __init__(self, *, refuses: bool = False, hangs_up: bool = False) -> None:
+        self.refuses, self.hangs_up = refuses, hangs_up
         self.mails: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -109,7 +111,8 @@ class Mailbox:
                 self.mails.append(b"".join(iter(stream.readline, b".\r\n")).decode())
                 say("250 taken")
             elif verb == b"QUIT":
-                say("221 bye")
+                if not self.hangs_up:
+                    say("221 bye")
                 return
             elif verb == b"RCPT" and self.refuses:
                 say("550 s3cret is not known here")

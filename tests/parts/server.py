@@ -30,6 +30,7 @@ class Server:
             f"{name} = {str(value).lower() if isinstance(value, bool) else value!r}" for name, value in settings.items()
         ]
         self.config.write_text("\n".join([f"listen_port = {self.port}", *lines]))
+        self.config.chmod(0o600)
         self.environment = os.environ | {"DATABASE_URL": database_url, "MQTT_BROKER": broker}
         self.process: subprocess.Popen[bytes] | None = None
 

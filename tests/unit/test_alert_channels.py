@@ -1,7 +1,27 @@
-import pytest
+import socket
 
-from infoscreen_server.alerts.channels import SCHEMES, ChannelError, check_host, check_url, is_allowed, shown, target
+import pytest
+from apprise.utils import parse
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infoscreen_server.alerts import channels
+from infoscreen_server.alerts.channels import (
+    REFUSED_OPTIONS,
+    SCHEMES,
+    ChannelError,
+    check_host,
+    check_url,
+    is_allowed,
+    is_own,
+    may_send,
+    shown,
+    target,
+)
 from infoscreen_server.alerts.outbox import FIRST_RETRY, LAST_RETRY, retry_after
+from infoscreen_server.alerts.sender import shortened
+
+NOTE = "… cut here"
 
 
 @pytest.mark.parametrize(
@@ -24,6 +44,10 @@ from infoscreen_server.alerts.outbox import FIRST_RETRY, LAST_RETRY, retry_after
         ("matrix://s3cret", "matrix://…"),
         ("matrix://s3cret/x?mode=t2bot", "matrix://…"),
         ("https://hooks.slack.com/services/s3cret", "https://hooks.slack.com"),
+        ("rocket://s3cret/s3cret@chat.example.org", "rocket://chat.example.org"),
+        ("rockets://me:s3cret%2Fs3cret@chat.example.org:8443/#s3cret", "rockets://chat.example.org"),
+        ("rocket://me:s3cret/s3cret@chat.example.org/x", "rocket://chat.example.org"),
+        ("rocket://me:s3cret@chat.example.org/#s3cret", "rocket://chat.example.org"),
         # A password that is not encoded as it has to be.
         ("mailto://me:s3cret/s3cret@example.org", "mailto://…"),
         ("mailto://me:s3cret?s3cret@example.org", "mailto://…"),
@@ -57,6 +81,10 @@ def test_nothing_but_service_and_host_is_shown(url: str, expected: str) -> None:
         ("matrix://s3cret", "names no host"),
         ("workflows://10.0.0.1/a/s3cret/?template=/etc/s3cret", "the option template is not allowed"),
         ("mailto://example.org?pgp=yes&PGPKey=/etc/s3cret", "the option pgp is not allowed"),
+        ("workflow://10.0.0.1/a/s3cret?x=1;template=/etc/s3cret", "the option template is not allowed"),
+        ("workflow://10.0.0.1/a/s3cret?x;%74emplate%20=/etc/s3cret", "the option template is not allowed"),
+        ("workflow://10.0.0.1/a/s3cret?template;", "the option template is not allowed"),
+        ("rocket://s3cret/s3cret@localhost", "127.0.0.1 is an address of this machine"),
         ("json://no-such-host.invalid/s3cret", "the name no-such-host.invalid is not known"),
         ("json://localhost/s3cret", "is an address of this machine"),
         ("json://LOCALHOST/s3cret", "is an address of this machine"),
@@ -123,3 +151,65 @@ def test_retries_come_ever_later_but_not_later_than_half_an_hour() -> None:
         assert FIRST_RETRY <= waits[0] <= FIRST_RETRY * 1.25
         assert LAST_RETRY * 0.75 <= waits[-1] <= LAST_RETRY
     assert retry_after(3, 0.1) < retry_after(3, 0.9)
+
+
+# --- options as Apprise reads them ------------------------------------------------------------------------------------
+
+_PIECES = st.sampled_from([*"&;=+ %aA", "%26", "%3B", "%3d", "%2574", "template", "TEMPLATE", "%74emplate", "pgp", "ä"])
+
+
+@given(st.lists(_PIECES, max_size=12).map("".join))
+def test_no_option_that_apprise_reads_is_missed(text: str) -> None:
+    qsd = parse.parse_qsd(text)["qsd"]  # type: ignore[no-untyped-call]
+    assert channels._options(text) == qsd
+    if not text.isprintable() or " " in text:
+        return
+    read = REFUSED_OPTIONS & target(f"workflow://example.org/a/b?{text}").options
+    assert read == REFUSED_OPTIONS & set(qsd)
+
+
+# --- this machine's own addresses -------------------------------------------------------------------------------------
+
+
+def test_addresses_of_this_machine_are_its_own_and_others_are_not() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(("198.51.100.1", 9))
+        except OSError:
+            pytest.skip("this machine has no address but its own loopback")
+        mine = asking.getsockname()[0]
+    assert is_own(mine)
+    assert not may_send(mine, allow_local=False)
+    assert not may_send(f"::ffff:{mine}", allow_local=False)
+    assert may_send(mine, allow_local=True)
+    with pytest.raises(ChannelError, match="is an address of this machine"):
+        check_host(mine, allow_local=False)
+
+
+@pytest.mark.parametrize("address", ["198.51.100.1", "10.99.99.99", "2001:db8:ffff::1", "255.255.255.255", "nonsense"])
+def test_what_is_elsewhere_or_nowhere_is_not_an_own_address(address: str) -> None:
+    assert not is_own(address)
+
+
+# --- what is too long for a service -----------------------------------------------------------------------------------
+
+
+def test_a_message_that_is_too_long_loses_lines_and_says_so_but_not_its_rule_and_link() -> None:
+    body = (
+        "\n".join(f"Screen {n}: since 2026-05-04 12:00 UTC" for n in range(20)) + "\n\nRule: Black\nhttps://a.example/"
+    )
+    short = shortened(body, NOTE, lambda text: len(text) <= 200)
+    assert short.splitlines()[:2] == body.splitlines()[:2]
+    assert short.endswith(f"UTC\n{NOTE}\n\nRule: Black\nhttps://a.example/")
+    assert shortened(body, NOTE, lambda _text: True) == body
+
+
+def test_a_line_that_is_too_long_by_itself_is_cut() -> None:
+    assert shortened("x" * 500, NOTE, lambda text: len(text) <= 100) == "x" * 89 + "\n" + NOTE
+
+
+@given(st.text("ab\n<ä", max_size=300), st.integers(20, 300))
+def test_what_is_shortened_fits(body: str, room: int) -> None:
+    short = shortened(body, NOTE, lambda text: len(text.encode()) <= room)
+    assert len(short.encode()) <= room
+    assert short == body or NOTE in short

@@ -16,6 +16,7 @@ START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SITES = {"a": "Linz", "b": "Linz", "c": "Wels", "d": None}
 RULES = (1, 2)
 REPEAT = timedelta(minutes=20)
+MINUTE = timedelta(minutes=1)
 FIRING, FLAPPING, REMINDER, RECOVERED, STEADY = (
     MessageKind.FIRING,
     MessageKind.FLAPPING,
@@ -23,6 +24,16 @@ FIRING, FLAPPING, REMINDER, RECOVERED, STEADY = (
     MessageKind.RECOVERED,
     MessageKind.STEADY,
 )
+
+
+NEXT = {
+    (None, FIRING): FIRING,
+    (None, FLAPPING): FLAPPING,
+    (FIRING, FLAPPING): FLAPPING,
+    (FIRING, RECOVERED): None,
+    (FLAPPING, STEADY): None,
+}
+"""Of a rule and a client: what was said last, what may be said then, and what it amounts to. None: all is well."""
 
 
 @dataclass
@@ -33,6 +44,8 @@ class World:
     alerts: dict[int, Unsettled] = field(default_factory=dict)
     closed: dict[int, datetime] = field(default_factory=dict)
     said: dict[int, list[tuple[datetime, MessageKind]]] = field(default_factory=lambda: defaultdict(list))
+    word: dict[tuple[int, str | None], MessageKind | None] = field(default_factory=dict)
+    """By rule and client, as NEXT has it."""
     recovered_at: dict[Group, datetime] = field(default_factory=dict)
     muted: set[str] = field(default_factory=set)
     shut: set[str] = field(default_factory=set)
@@ -73,26 +86,52 @@ class World:
             Round(
                 self.now,
                 lambda each: each.client in self.muted,
+                lambda each: each.id in self.silenced,
                 lambda each: each.client not in self.shut,
                 frozenset(self.coming),
                 recent,
                 {1: REPEAT},
             ),
         )
+        late = set(self.silenced)
         self.silenced |= {each.id for each in self.open() if each.client in self.muted}
         pairs = {each.pair for each in self.open() if each.flapping}
         self.flapped |= {each.id for each in self.open() if each.pair in pairs and not each.flapping}
         for each in made.settled:
             self.close(each)
         for notice in made.notices:
+            if notice.kind in (FIRING, FLAPPING):
+                assert not any(each.id in late and each.client in self.shut for each in notice.alerts)
             self.tell(notice)
+        self.check(made)
         return made
 
+    def check(self, made: Plan) -> None:
+        """The last word of each rule and client is true."""
+        told = {each.pair for each in self.open() if each.announced_at is not None}
+        assert told == {pair for pair, word in self.word.items() if word is not None}
+        heard = {each.pair for notice in made.notices for each in notice.alerts}
+        well = {pair for pair in heard if self.word[pair] is None}
+        assert not well & {each.pair for each in self.open()}, "nobody hears that all is well where it is not"
+
+    def spoken(self, notice: Notice) -> None:
+        for each in notice.alerts:
+            word = self.word.get(each.pair)
+            if notice.kind is REMINDER:
+                assert word is (FLAPPING if each.flapping else FIRING)
+            else:
+                self.word[each.pair] = NEXT[word, notice.kind]
+        for each in notice.also:
+            self.word[each.pair] = FIRING
+
     def tell(self, notice: Notice) -> None:
+        self.spoken(notice)
         for each in notice.alerts:
             assert each.client not in self.muted
             self.said[each.id].append((self.now, notice.kind))
-        assert all(each.ended_at is None and each.pair == notice.alerts[0].pair for each in notice.also)
+        pairs = [each.pair for each in notice.alerts]
+        assert len(pairs) == len(set(pairs))
+        assert all(each.ended_at is None and each.pair in pairs for each in notice.also)
         alerts, also = list(notice.alerts), [each for each in notice.also if each.announced_at is None]
         if notice.kind in (FIRING, FLAPPING):
             self.note(alerts, announced_at=self.now, last_notice_at=self.now)
@@ -102,7 +141,8 @@ class World:
             for each in alerts:
                 self.close(each)
                 self.recovered_at[each.group] = self.now
-            self.note(also, announced_at=self.now, last_notice_at=self.now)
+            self.note(list(notice.also), last_notice_at=self.now)
+            self.note(also, announced_at=self.now)
             for each in also:
                 self.said[each.id].append((self.now, FIRING))
 
@@ -111,6 +151,8 @@ class World:
         self.closed[alert.id] = self.now
 
     def act(self, what: str, rule: int, client: str) -> None:
+        if any(each.pair == (rule, client) and each.ended_at == self.now for each in self.open()):
+            return  # A round takes one step.
         if what == "turn":
             if self.of(rule, client, flapping=False) is None:
                 self.fire(rule, client)
@@ -118,8 +160,7 @@ class World:
                 self.end(rule, client)
         elif what == "flap":
             if self.of(rule, client, flapping=True) is None:
-                if not any(each.flapping and each.pair == (rule, client) for each in self.open()):
-                    self.fire(rule, client, flapping=True)
+                self.fire(rule, client, flapping=True)
             else:
                 self.end(rule, client, flapping=True)
         elif what == "mute":
@@ -128,6 +169,15 @@ class World:
             self.shut ^= {client}
         else:
             self.coming ^= {(rule, SITES[client])}
+
+    def is_forgotten(self, alert: Unsettled) -> bool:
+        """Whether somebody should have been reminded of it."""
+        flapping = [each for each in self.open() if each.flapping and each.pair == alert.pair]
+        if alert.rule_id != 1 or alert.client in self.muted | self.shut or alert.ended_at is not None:
+            return False
+        if alert.last_notice_at is None or (flapping and not alert.flapping):
+            return False
+        return self.now - alert.last_notice_at >= REPEAT
 
     def kinds(self, number: int) -> list[MessageKind]:
         return [kind for _, kind in self.said[number] if kind is not REMINDER]
@@ -147,7 +197,7 @@ def live(world: World, steps: list[tuple[int, list[tuple[str, int, str]]]]) -> N
 
 
 def check_one_message_a_group(made: Plan) -> None:
-    said = [(each.kind, each.alerts[0].group) for each in made.notices if each.kind not in (FLAPPING, STEADY)]
+    said = [(each.kind, each.alerts[0].group) for each in made.notices]
     assert len(said) == len(set(said))
     for notice in made.notices:
         assert len({each.group for each in notice.alerts}) == 1
@@ -207,10 +257,29 @@ def test_reminders_keep_their_distance(steps: list[tuple[int, list[tuple[str, in
     world = World()
     live(world, steps)
     for number, alert in world.alerts.items():
-        times = [at for at, kind in world.said[number] if kind in (FIRING, REMINDER)]
-        assert all(later - earlier >= REPEAT for earlier, later in pairwise(times))
         if alert.rule_id == 2:
             assert REMINDER not in [kind for _, kind in world.said[number]]
+        elif alert.client in ("c", "d"):
+            # Alone in their groups; the others may be named sooner, beside one that was told of before them.
+            times = [at for at, kind in world.said[number] if kind in (FIRING, REMINDER)]
+            assert all(later - earlier >= REPEAT for earlier, later in pairwise(times))
+
+
+@settings(max_examples=200, deadline=None)
+@given(lives("turn", "turn", "flap", "shut", "mute"))
+def test_a_group_is_reminded_of_in_time_and_not_more_often(steps: list[tuple[int, list[tuple[str, int, str]]]]) -> None:
+    world = World()
+    reminded: dict[Group, datetime] = {}
+    disturbed: set[Group] = set()
+    """Those who were left out of a reminder are reminded of when their silence is over, or their place is open."""
+    for step in steps:
+        live(world, [step])
+        disturbed |= {(1, SITES[client]) for client in world.muted | world.shut}
+        assert not any(world.is_forgotten(each) for each in world.open()), "whatever else of its group is told of"
+        groups = {world.alerts[number].group for number, said in world.said.items() if (world.now, REMINDER) in said}
+        for group in groups:
+            assert group in disturbed or world.now - reminded.get(group, START - REPEAT) >= REPEAT
+            reminded[group] = world.now
 
 
 # --- examples ---------------------------------------------------------------------------------------------------------
@@ -301,11 +370,160 @@ def test_one_that_flaps_is_told_of_once_and_in_the_end_what_still_holds() -> Non
     assert rounds(world, timedelta(seconds=10)) == [(0, FIRING, "a")]
     world.fire(1, "a", flapping=True)
     world.end(1, "a")
-    assert rounds(world, timedelta(seconds=10)) == [(10, FLAPPING, "a")]
+    assert rounds(world, MINUTE) == [(40, FLAPPING, "a")]
     world.fire(1, "a")
-    assert rounds(world, timedelta(minutes=30)) == []
+    assert rounds(world, timedelta(minutes=15)) == []
     world.end(1, "a", flapping=True)
     (steady,) = world.round().notices
     assert (steady.kind, [each.id for each in steady.also]) == (STEADY, [3])
     world.end(1, "a")
     assert [kind for _, kind, _ in rounds(world, timedelta(minutes=10))] == [RECOVERED]
+
+
+# --- one screen, several alerts ---------------------------------------------------------------------------------------
+
+
+def test_back_and_gone_again_under_a_silence_it_is_not_well_in_the_end() -> None:
+    world = World()
+    world.fire(1, "a")
+    rounds(world, MINUTE)
+    world.muted.add("a")
+    world.end(1, "a")
+    assert rounds(world, MINUTE) == []
+    world.fire(1, "a")
+    assert rounds(world, MINUTE) == []
+    world.muted.clear()
+    assert rounds(world, 10 * MINUTE) == [(180, RECOVERED, "a"), (180, FIRING, "a")]
+
+
+def test_back_and_gone_again_while_its_group_waits_it_is_not_well_in_the_end() -> None:
+    world = World(recovered_at={(1, "Linz"): START})
+    world.fire(1, "a")
+    world.fire(1, "b")
+    assert rounds(world, MINUTE) == [(0, FIRING, "ab")]
+    world.end(1, "a")
+    assert rounds(world, MINUTE) == []
+    world.fire(1, "a")
+    assert rounds(world, 10 * MINUTE) == [(300, RECOVERED, "a"), (300, FIRING, "a")]
+
+
+def test_back_and_gone_again_elsewhere() -> None:
+    """A screen that was moved: its alerts are of two groups. What silences where it was says nothing of it now."""
+    made = plan(
+        [
+            Unsettled(1, 1, "a", "Linz", False, START, START + MINUTE, START, START),
+            Unsettled(2, 1, "b", "Linz", False, START, None, START, START),
+            Unsettled(3, 1, "a", "Wels", False, START + MINUTE, None, None, None),
+        ],
+        Round(
+            START + 2 * MINUTE,
+            lambda each: each.site == "Linz",
+            lambda each: False,
+            lambda each: True,
+            frozenset(),
+            {(1, "Linz"): START},
+            {},
+        ),
+    )
+    assert [(each.kind, [alert.id for alert in each.alerts]) for each in made.notices] == [
+        (RECOVERED, [1]),
+        (FIRING, [3]),
+    ]
+
+
+# --- on and off -------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_told_of_is_not_settled_by_flapping_that_nobody_hears_of() -> None:
+    world = World()
+    world.fire(1, "a")
+    rounds(world, MINUTE)
+    world.muted.add("a")
+    world.fire(1, "a", flapping=True)
+    world.end(1, "a")
+    assert rounds(world, MINUTE) == []
+    world.end(1, "a", flapping=True)
+    assert rounds(world, MINUTE) == []
+    world.muted.clear()
+    assert rounds(world, MINUTE) == [(180, RECOVERED, "a")]
+    assert sorted(world.closed) == [1, 2]
+
+
+def test_one_that_flaps_is_reminded_of() -> None:
+    world = World()
+    world.fire(1, "a", flapping=True)
+    world.fire(2, "a", flapping=True)
+    told = [(30, FLAPPING, "a"), (30, FLAPPING, "a")]
+    assert rounds(world, timedelta(minutes=45)) == [*told, (1230, REMINDER, "a"), (2430, REMINDER, "a")]
+
+
+def test_one_that_flaps_again_under_a_silence_is_steady_once_for_each_time_it_was_told_of() -> None:
+    world = World()
+    world.fire(2, "a", flapping=True)
+    assert rounds(world, MINUTE) == [(30, FLAPPING, "a")]
+    world.muted.add("a")
+    world.end(2, "a", flapping=True)
+    assert rounds(world, MINUTE) == []
+    world.fire(2, "a", flapping=True)
+    assert rounds(world, MINUTE) == []
+    world.muted.clear()
+    assert rounds(world, MINUTE) == [(180, STEADY, "a"), (180, FLAPPING, "a")]
+    world.end(2, "a", flapping=True)
+    assert rounds(world, 10 * MINUTE) == [(240, STEADY, "a")]
+
+
+def test_many_that_flap_behind_one_router_are_one_message() -> None:
+    world = World()
+    world.fire(1, "a", flapping=True)
+    world.fire(1, "c", flapping=True)
+    assert rounds(world, timedelta(seconds=10)) == []
+    world.fire(1, "b", flapping=True)
+    assert rounds(world, MINUTE) == [(30, FLAPPING, "ab"), (30, FLAPPING, "c")]
+    world.end(1, "a", flapping=True)
+    world.fire(1, "a")
+    assert rounds(world, timedelta(seconds=10)) == []
+    world.end(1, "b", flapping=True)
+    (steady,) = world.round().notices
+    assert [each.client for each in steady.alerts] == ["a", "b"]
+    assert [each.client for each in steady.also] == ["a"]
+
+
+# --- hours, and whom a reminder is for --------------------------------------------------------------------------------
+
+
+def test_what_comes_out_of_a_silence_waits_until_it_is_open() -> None:
+    world = World(muted={"a"})
+    world.fire(2, "a")
+    assert rounds(world, MINUTE) == []
+    world.muted.clear()
+    world.shut = {"a", "b"}
+    world.fire(2, "b")
+    assert rounds(world, MINUTE) == [(60, FIRING, "b")], "that was never under a silence"
+    assert rounds(world, 20 * MINUTE) == []
+    world.shut.clear()
+    assert rounds(world, MINUTE) == [(1320, FIRING, "a")]
+
+
+def test_what_comes_out_of_a_silence_and_goes_before_it_is_open_is_not_told_of() -> None:
+    world = World()
+    world.fire(2, "a")
+    assert rounds(world, MINUTE) == [(0, FIRING, "a")]
+    world.muted.add("a")
+    world.end(2, "a")
+    rounds(world, MINUTE)
+    world.fire(2, "a")
+    rounds(world, MINUTE)
+    world.muted.clear()
+    world.shut.add("a")
+    assert rounds(world, MINUTE) == [], "it is not well, and nobody is to hear of that now"
+    world.end(2, "a")
+    assert rounds(world, MINUTE) == [(240, RECOVERED, "a")]
+    assert sorted(world.closed) == [1, 2]
+
+
+def test_one_is_reminded_of_however_many_others_fail_meanwhile() -> None:
+    world = World()
+    world.fire(1, "a")
+    assert rounds(world, 19 * MINUTE) == [(0, FIRING, "a")]
+    world.fire(1, "b")
+    assert rounds(world, 30 * MINUTE) == [(1140, FIRING, "b"), (1200, REMINDER, "ab"), (2400, REMINDER, "ab")]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoscreen_server.alerts.outage import LEAST, NO_OUTAGE, WINDOW, Life, outage
+from infoscreen_server.alerts.outage import HELD_MOST, LEAST, NO_OUTAGE, WINDOW, Life, Outage, outage, went_at
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -26,7 +26,10 @@ lives = st.builds(
 shares = st.sampled_from([0.1, 0.3, 0.5, 0.9])
 
 
-def brute(all_of_them: list[Life], share: float, lasting: bool) -> set[str]:
+begins = st.none() | st.sampled_from([0, 30, 60, 120, 150, 390, 400, 9000, 20_000]).map(ago)
+
+
+def brute(all_of_them: list[Life], share: float, began: datetime | None) -> set[str]:
     gone: set[str] = set()
     for first in all_of_them:
         if not first.offline:
@@ -37,21 +40,28 @@ def brute(all_of_them: list[Life], share: float, lasting: bool) -> set[str]:
             if each.offline and timedelta() <= each.last_alive - first.last_alive < WINDOW
         }
         there = sum(not each.offline or each.last_alive >= first.last_alive for each in all_of_them)
-        many = len(together) >= (2 if lasting else LEAST) and len(together) > there * (share / 2 if lasting else share)
+        many = len(together) >= LEAST and len(together) > there * share
         later = any(not each.offline or each.last_alive >= first.last_alive + WINDOW for each in all_of_them)
         if many or (not later and len(together) > 1):
             gone |= together
+    if began is not None:
+        left = {each.client for each in all_of_them if each.offline and went_at(began, each.last_alive)}
+        there = sum(not each.offline or each.last_alive >= began for each in all_of_them)
+        if len(left) > max(1, there * share / 2):
+            gone |= left
     return gone
 
 
-@given(lives, shares, st.booleans())
-def test_it_is_what_a_count_over_every_window_says(found: list[Life], share: float, lasting: bool) -> None:
-    result = outage(found, share, lasting=lasting)
-    assert set(result.gone) == brute(found, share, lasting)
+@given(lives, shares, begins)
+def test_it_is_what_a_count_over_every_window_says(found: list[Life], share: float, began: datetime | None) -> None:
+    result = outage(found, share, began=began)
+    assert set(result.gone) == brute(found, share, began)
     assert bool(result) == bool(result.gone)
     if result:
         assert result.since == min(each.last_alive for each in found if each.client in result.gone)
-        assert len(result.gone) >= 2
+        there = [each for each in found if not each.offline or each.last_alive >= result.since]
+        assert len(there) == result.of
+        assert 2 <= len(result.gone) <= result.of
 
 
 @given(lives, shares, st.randoms())
@@ -63,7 +73,47 @@ def test_the_order_of_clients_says_nothing(found: list[Life], share: float, dice
 
 @given(lives, shares)
 def test_one_that_lasts_is_over_later_than_it_began(found: list[Life], share: float) -> None:
-    assert outage(found, share).gone <= outage(found, share, lasting=True).gone
+    first = outage(found, share)
+    assert outage(found, share, began=first.since) == first
+
+
+@given(lives, shares, begins)
+def test_that_one_is_known_adds_none_but_those_that_began_it(
+    found: list[Life], share: float, began: datetime | None
+) -> None:
+    more = outage(found, share, began=began).gone - outage(found, share).gone
+    assert all(began is not None and went_at(began, each.last_alive) for each in found if each.client in more)
+
+
+@given(lives, shares, begins, st.sampled_from([0, 120, 1799, 1800, 1801, 9000, -1799, -9000]))
+def test_it_speaks_for_nobody_for_long(found: list[Life], share: float, began: datetime | None, later: int) -> None:
+    result, now = outage(found, share, began=began), NOW + timedelta(seconds=later)
+    for each in found:
+        held = result.speaks_for(each.client, each.last_alive, now)
+        assert held == (each.client in result.gone and abs(now - each.last_alive) < HELD_MOST)
+
+
+def test_half_an_hour_is_the_end_of_it() -> None:
+    found = Outage(frozenset({"a"}), 5, NOW)
+    assert found.speaks_for("a", NOW, NOW + timedelta(minutes=29, seconds=59))
+    assert not found.speaks_for("a", NOW, NOW + timedelta(minutes=30))
+    assert not found.speaks_for("b", NOW, NOW)
+    assert not found.speaks_for("a", NOW + timedelta(days=1), NOW), "a clock that was a day ahead"
+
+
+def test_those_that_began_it_keep_it_going_until_half_as_many_are_left() -> None:
+    assert outage(lives_of(18, [500] * 2), 0.3, began=ago(500)) == NO_OUTAGE
+    assert outage(lives_of(17, [500] * 3), 0.3, began=ago(500)) == NO_OUTAGE, "15 % are not more than that"
+    assert len(outage(lives_of(16, [500] * 4), 0.3, began=ago(500)).gone) == 4
+    assert outage(lives_of(2, [500]), 0.1, began=ago(500)) == NO_OUTAGE, "one alone is none"
+
+
+def test_a_few_that_go_while_it_lasts_are_no_part_of_it() -> None:
+    begun = lives_of(7, [9000] * 5)
+    two_more = [*begun[2:], Life("b1", ago(100), True), Life("b2", ago(90), True)]
+    assert outage(two_more, 0.3, began=ago(9000)).gone == {f"off{number}" for number in range(5)}
+    all_more = [*begun[7:], *(Life(f"b{number}", ago(100), True) for number in range(7))]
+    assert len(outage(all_more, 0.3, began=ago(9000)).gone) == 12
 
 
 def test_more_than_the_share_and_five_at_least() -> None:
@@ -86,3 +136,4 @@ def test_those_that_went_one_after_the_other_are_no_outage() -> None:
 def test_a_fleet_of_many_thousands_is_no_work() -> None:
     found = lives_of(0, [number / 1000 for number in range(30_000)])
     assert len(outage(found, 0.3).gone) == 30_000
+    assert len(outage(found, 0.3, began=ago(30)).gone) == 30_000

@@ -2,13 +2,14 @@
 
 import unicodedata
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoscreen_server.alerts.texts import MOST_LISTED, About, body, detail, plain, title
+from infoscreen_server.alerts.texts import MOST_LISTED, About, body, detail, plain, silent, title
 from infoscreen_server.i18n import speaking
 from infoscreen_server.models_alerts import MessageKind, RuleKind
 
@@ -68,6 +69,37 @@ def test_figures() -> None:
     assert detail(RuleKind.ERRORS, {"n": 11}, 900) == "11 errors in 15 min"
     assert detail(RuleKind.OUTAGE, {"n": 8, "of": 20}, None) == "8 of 20 screens"
     assert detail(RuleKind.OFFLINE, {}, None) == ""
+
+
+def fleet(figures: dict[str, Any], ended: timedelta | None = None) -> About:
+    over = None if ended is None else SINCE + ended
+    return About(None, "", SINCE, over, detail(RuleKind.OUTAGE, figures, None), VIENNA, silent(figures))
+
+
+def test_an_outage_names_what_is_silent() -> None:
+    figures = {"n": 9, "of": 20, "silent": [["Linz", 5], ["Graz", 1], ["Hall 1", None]], "more": 2}
+    begun = body(MessageKind.FIRING, "Outage", [fleet(figures)], [], URL).splitlines()
+    assert begun[0] == "Since 2026-03-29 01:30 CET. 9 of 20 screens"
+    assert begun[1:6] == ["Linz: 5 screens", "Graz: 1 screen", "Hall 1", "… and 2 more", ""]
+    assert begun[-1] == f"{URL}/"
+    over = body(MessageKind.RECOVERED, "Outage", [fleet(figures, timedelta(hours=2))], [], URL).splitlines()
+    assert over[:2] == ["For 2 h, since 2026-03-29 01:30 CET", ""]
+    steady = body(MessageKind.STEADY, "Outage", [fleet(figures)], [fleet(figures)], None).splitlines()
+    assert steady[1] == "Still the case: All screens"
+
+
+def test_an_outage_that_was_noted_without_names() -> None:
+    """As those of before were, and as long as the server is deaf."""
+    lines = body(MessageKind.REMINDER, "Outage", [fleet({"n": 8, "of": 20})], [], URL).splitlines()
+    assert lines[:2] == ["Since 2026-03-29 01:30 CET. 8 of 20 screens", ""]
+
+
+@given(st.lists(st.tuples(nasty, st.none() | st.integers(1, 3)), max_size=50), st.sampled_from(["en", "de"]))
+def test_what_is_silent_is_a_line_each_and_not_too_many(found: list[tuple[str, int | None]], language: str) -> None:
+    figures = {"n": 9, "of": 20, "silent": found, "more": 1}
+    with speaking(language):
+        lines = body(MessageKind.FIRING, "Outage", [fleet(figures)], [], URL).split("\n")
+    assert len(lines) == 5 + min(len(found), MOST_LISTED)
 
 
 @given(nasty)

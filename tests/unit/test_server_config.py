@@ -184,11 +184,12 @@ def test_password_from_a_file_of_its_own(tmp_path: Path) -> None:
         '[mqtt]\npassword = "s3cret"',
         '[mqtt]\nbroker = "mqtt://u:s3cret@h"',
         'database_url = "postgresql://u:s3cret@h/d"',
+        'dead_man_url = "https://checks.example.org/ping/s3cret"',
     ],
 )
 def test_secrets_are_neither_world_readable_nor_repeated(tmp_path: Path, text: str) -> None:
     (problem,) = problems(written(tmp_path, text, 0o644))
-    assert problem.endswith("holds a password and can be read by everyone; mend it with chmod 640")
+    assert problem.endswith("holds a secret and can be read by everyone; mend it with chmod 640")
     assert "s3cret" not in problem
     assert "s3cret" not in repr(load(written(tmp_path, text), {}))
 

@@ -6,12 +6,12 @@ What a service wants in its URL is Apprise's affair, in the sending process; see
 
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from types import MappingProxyType
 from typing import TypeAlias
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 from infoscreen_server.alerts import child
 from infoscreen_server.i18n import lazy
@@ -71,7 +71,7 @@ _PAGES = (
 )
 """Hosts whose https:// addresses, as their services hand them out, are taken as they are."""
 _NTFY = "ntfy.sh"
-_REFUSED_OPTIONS = frozenset({"template", "pgp", "pgpkey", "pgp_key"})
+REFUSED_OPTIONS = frozenset({"template", "pgp", "pgpkey", "pgp_key"})
 """They name a file of this machine, whose content would be sent."""
 
 
@@ -81,6 +81,10 @@ _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9]*)://(?P<place>[^/?#]*)(?P<pat
 _HOST = re.compile(
     r"(?P<host>\[[0-9a-f:.]+\]|(?=.{1,253}(?::|$))[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?)(?::\d+)?", re.IGNORECASE
 )
+_ROCKET_HOOK = re.compile(
+    r"(?P<scheme>rockets?://)(?:(?P<user>[^:]+):)?[a-z0-9]+(?:/|%2F)[a-z0-9]+@(?P<rest>.+)", re.IGNORECASE
+)
+"""A key of two parts before the host; NotifyRocketChat.parse_url of Apprise takes it out before all else, as here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +122,34 @@ def target(url: str) -> Target:
     """Raises ChannelError for a service that is not among SCHEMES."""
     if len(url) > LONGEST_URL or not url.isprintable() or re.search(r"\s", url):
         raise ChannelError(lazy("expected a URL without spaces and line breaks"))
-    found = _URL.fullmatch(url)
+    found = _URL.fullmatch(_without_key(url))
     if found is None:
         raise ChannelError(lazy("expected a URL, such as mailto://user:password@example.org"))
     scheme = found["scheme"].lower()
-    options = {name.strip().lower(): value.strip() for name, value in parse_qsl(found["options"])}
+    options = _options(found["options"])
     host = _host(found["place"])
     service = _service(scheme, host)
     if scheme != "https":
         host = service.host or _real_host(service, host, found["path"].strip("/"), options)
     smtp = options.get("smtp") if service.module == "email.base" else None
     return Target(scheme, service, host, frozenset(options), smtp)
+
+
+def _without_key(url: str) -> str:
+    hook = _ROCKET_HOOK.fullmatch(url)
+    if hook is None:
+        return url
+    user = f"{hook['user']}@" if hook["user"] else ""
+    return f"{hook['scheme']}{user}{hook['rest']}"
+
+
+def _options(text: str) -> dict[str, str]:
+    """As apprise.utils.parse.parse_qsd reads them: it splits at ; too, and a + is a space only within a name."""
+    read = {}
+    for each in re.split("[&;]", text):
+        name, _, value = each.partition("=")
+        read[unquote(name[:1] + name[1:].replace("+", " ")).lower().strip()] = unquote(value).strip()
+    return read
 
 
 def _host(place: str) -> str | None:
@@ -153,9 +174,10 @@ def _service(scheme: str, host: str | None) -> Service:
 def _real_host(service: Service, host: str | None, path: str, options: dict[str, str]) -> str | None:
     """Where Apprise reads something else than a host at the place of the host."""
     mode = options.get("mode", "").lower()
-    if service.module == "ntfy" and (mode == "cloud" or (not mode and not path and "to" not in options)):
+    to = path or options.get("to")
+    if service.module == "ntfy" and (mode == "cloud" or (not mode and not to)):
         return _NTFY
-    if service.module == "matrix" and (mode == "t2bot" or (not mode and not path and "to" not in options)):
+    if service.module == "matrix" and (mode == "t2bot" or (not mode and not to)):
         return None
     return host
 
@@ -165,9 +187,7 @@ def check_url(url: str, allow_local: bool) -> None:
     Apprise: not for within a transaction. Names can change, so the sender checks again.
     """
     found = target(url)
-    refused = found.options & _REFUSED_OPTIONS
-    if refused:
-        raise ChannelError(lazy("the option %(name)s is not allowed here"), name=min(refused))
+    check_options(found.options)
     if found.host is None:
         raise ChannelError(lazy("the URL names no host to send to"))
     if found.own_host is not None and found.service.module != "email.base":
@@ -179,6 +199,12 @@ def check_url(url: str, allow_local: bool) -> None:
         raise ChannelError(wrong.text, **wrong.values)
 
 
+def check_options(names: Collection[str]) -> None:
+    refused = REFUSED_OPTIONS.intersection(names)
+    if refused:
+        raise ChannelError(lazy("the option %(name)s is not allowed here"), name=min(refused))
+
+
 # --- addresses --------------------------------------------------------------------------------------------------------
 
 _METADATA = frozenset(
@@ -186,6 +212,8 @@ _METADATA = frozenset(
 )
 """Where clouds tell a machine its own keys."""
 _NAT64 = IPv6Network("64:ff9b::/96")
+ASKING_PORT = 0
+"""Of a datagram's way; nothing can be sent to it."""
 
 
 def check_host(host: str, allow_local: bool) -> None:
@@ -199,15 +227,33 @@ def check_host(host: str, allow_local: bool) -> None:
 
 def check_addresses(addresses: Iterable[str], allow_local: bool) -> None:
     for each in addresses:
-        if not is_allowed(each, allow_local):
+        if not may_send(each, allow_local):
             raise ChannelError(
                 lazy("%(address)s is an address of this machine or its surroundings; alert_allow_local permits it"),
                 address=each,
             )
 
 
+def may_send(address: str, allow_local: bool) -> bool:
+    return is_allowed(address, allow_local) and (allow_local or not is_own(address))
+
+
+def is_own(address: str) -> bool:
+    """Whether one of this machine's interfaces has it, its LAN or public address among them: from such a one the kernel
+    answers with itself. Sends nothing, and works where a service may neither read /proc/net nor ask by netlink.
+    """
+    try:
+        plain = _unwrapped(ip_address(address))
+        family = socket.AF_INET if isinstance(plain, IPv4Address) else socket.AF_INET6
+        with socket.socket(family, socket.SOCK_DGRAM) as asking:
+            asking.connect((str(plain), ASKING_PORT))
+            return ip_address(asking.getsockname()[0]) == plain
+    except (OSError, ValueError):
+        return False
+
+
 def is_allowed(address: str, allow_local: bool) -> bool:
-    """Private networks are where most of this runs, and allowed."""
+    """By the kind of address. Private networks are where most of this runs, and allowed."""
     try:
         plain = _unwrapped(ip_address(address))
     except ValueError:

@@ -24,6 +24,8 @@ class Errand:
     body: str = ""
     tone: str = "info"
     """One of Apprise's notification types: the colour of it."""
+    cut: str = "…"
+    """A line instead of what is too long for the service."""
     allow_local: bool = False
     send: bool = True
     """False: only look whether the URL is one that it could be sent to."""
@@ -35,6 +37,8 @@ class Failure:
 
     text: str
     values: dict[str, Any] = field(default_factory=dict)
+    unwanted: bool = False
+    """It is this message that was refused, so that it will hardly be taken later."""
 
     def __str__(self) -> str:
         return self.text % self.values if self.values else self.text

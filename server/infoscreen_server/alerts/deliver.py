@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from infoscreen_server.alerts import outbox
 from infoscreen_server.alerts.channels import ChannelError, shown
 from infoscreen_server.alerts.child import DEADLINE_S, TOO_SLOW, Child, Errand, Failure, run
+from infoscreen_server.i18n import FALLBACK, gettext, speaking
 from infoscreen_server.models_alerts import MessageKind, MessageStatus
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class Ended:
 class Delivery:
     engine: Engine
     allow_local: bool
+    language: str = FALLBACK
+    """Of messages."""
     worker: str = field(default_factory=lambda: str(uuid.uuid4()))
     running: list[Sending] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
@@ -94,11 +97,12 @@ class Delivery:
                 outbox.sent(self.engine, each.claim, each.at)
                 self.doubtful.discard(each.claim.channel_id)
             else:
-                self._record_failure(each, str(each.failure))
+                self._record_failure(each, each.failure)
             self.ended.pop(0)
 
-    def _record_failure(self, each: Ended, error: str) -> None:
-        status = outbox.failed(self.engine, each.claim, error, each.at, random.random())
+    def _record_failure(self, each: Ended, failure: Failure) -> None:
+        error, chance = str(failure), random.random()
+        status = outbox.failed(self.engine, each.claim, error, each.at, chance, unwanted=failure.unwanted)
         self.doubtful.add(each.claim.channel_id)
         then = "it is given up" if status is MessageStatus.FAILED else "it is tried again"
         log.warning(
@@ -122,7 +126,9 @@ class Delivery:
         # One at a time, because each may use up the room for channels that are in doubt.
         taken = outbox.claim(self.engine, self.worker, now, busy, 1)
         for claim in taken:
-            errand = Errand(claim.url, claim.title, claim.body, _TONES[claim.kind], self.allow_local)
+            with speaking(self.language):
+                cut = gettext("… cut here: this service takes no longer message")
+            errand = Errand(claim.url, claim.title, claim.body, _TONES[claim.kind], cut, self.allow_local)
             self.running.append(Sending(claim, Child(errand), time.monotonic() + DEADLINE_S))
         return bool(taken)
 

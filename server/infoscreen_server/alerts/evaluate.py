@@ -18,14 +18,12 @@ from infoscreen_server.alerts.hours import any_open, open_time
 from infoscreen_server.alerts.machine import CLEAR, Sight, State, Timing
 from infoscreen_server.alerts.observe import FLEET, Seen
 from infoscreen_server.alerts.tell import plan, tell
-from infoscreen_server.alerts.world import Pair, World, read, unsettled
+from infoscreen_server.alerts.world import Pair, World, deaf_time, read, unsettled
 from infoscreen_server.config import ServerConfig
 from infoscreen_server.db import portions, writing
 from infoscreen_server.models import UtcTime
 from infoscreen_server.models_alerts import Alert, AlertMark, AlertState
 
-DEAF_HEARTBEATS = 2
-"""After the server was away, before a silence proves anything."""
 NOTED_EVERY = timedelta(seconds=20)
 """How often a round without anything to write is noted."""
 
@@ -54,6 +52,8 @@ def round(engine: Engine, config: ServerConfig, now: datetime) -> int:
     with writing(engine) as connection:
         if not _take(connection, world, config):
             return 0
+        if world.set_back:
+            _pull_back(connection, world.now)
         _write(connection, world, changes)
         world.unsettled = unsettled(connection)
         return tell(connection, world, config)
@@ -91,8 +91,8 @@ def _look(world: World, pair: Pair, made: Changes, *, open_of: Row[Any] | None, 
     seen = world.seen[rule.id].get(uuid, Seen(CLEAR, {}))
     after = _step(world, rule, uuid, before, seen.sight)
     if after.fires and not before.fires and open_of is None:
-        known = [each for each in (before.since, seen.sight.since) if each is not None]
-        made.opened.append(_opened(world, rule, uuid, min(known, default=world.now), seen, flapping=False))
+        since = min(each for each in (before.since, seen.sight.since, world.now) if each is not None)
+        made.opened.append(_opened(world, rule, uuid, since, seen, flapping=False))
     elif not after.fires and open_of is not None:
         made.ended.append(open_of.id)
     if flapping is not None:
@@ -137,7 +137,8 @@ def _opened(world: World, rule: Row[Any], uuid: str, since: datetime, seen: Seen
 
 
 def _to_note(world: World) -> bool:
-    return world.mark.evaluated_at is None or world.now - world.mark.evaluated_at >= NOTED_EVERY
+    """Or where the mark is ahead by so much: by it, it is told that the clock was set back."""
+    return world.mark.evaluated_at is None or abs(world.now - world.mark.evaluated_at) >= NOTED_EVERY
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -147,9 +148,20 @@ def _take(connection: Connection, world: World, config: ServerConfig) -> bool:
     """Whether this round is ours: another process may have done it since it was read."""
     values: dict[str, Any] = {"round": world.mark.round + 1, "evaluated_at": world.now}
     if world.away:
-        values["deaf_until"] = world.now + timedelta(seconds=DEAF_HEARTBEATS * config.heartbeat_seconds)
+        values["deaf_until"] = world.now + deaf_time(config)
     statement = update(AlertMark).where(AlertMark.round == world.mark.round).values(values)
     return connection.execute(statement).rowcount == 1
+
+
+# Nothing waits for `began_at`; of an outage it is compared with what the same clock said of the clients.
+_TIMES = (Alert.fired_at, Alert.ended_at, Alert.announced_at, Alert.last_notice_at)
+
+
+def _pull_back(connection: Connection, now: datetime) -> None:
+    """Times ahead of now become now: else what is to be said next would wait for the clock to come to them."""
+    for column in _TIMES:
+        connection.execute(update(Alert).where(Alert.closed_at.is_(None), column > now).values({column: now}))
+    connection.execute(update(Alert).where(Alert.closed_at > now).values(closed_at=now))
 
 
 def _write(connection: Connection, world: World, changes: Changes) -> None:

@@ -15,6 +15,12 @@ from typing import TypeAlias
 FLAPPING_CHANGES = 6
 FLAPPING_WITHIN = timedelta(hours=1)
 STEADY_AFTER = timedelta(minutes=30)
+UNSEEN_HOLDS = 2
+"""After so many times `hold` (`keep`), what waits for it and cannot be told any more is as if it had not begun.
+
+What waits has been seen for less than one `hold`. So a gap of up to one `hold` never ends it: what is wrong before and
+behind that was wrong within it. And whatever cannot be told for two of them counts for nothing.
+"""
 
 
 class Phase(StrEnum):
@@ -30,7 +36,8 @@ class Sight:
     """What is to be seen of a condition now."""
 
     holds: bool | None
-    """None: not to be told, such as the screen of a client that is offline. That ends nothing and begins nothing."""
+    """None: not to be told, such as the screen of a client that is offline. That ends nothing and begins nothing, but
+    what waits does not wait on it for ever: see UNSEEN_HOLDS."""
     clear: bool = False
     """Not only not holding, but below the lower threshold at which it counts as over."""
     since: datetime | None = None
@@ -67,22 +74,44 @@ OpenTime: TypeAlias = Callable[[datetime, datetime], timedelta]
 
 
 def step(state: State, sight: Sight, now: datetime, timing: Timing, *, is_open: bool, open_time: OpenTime) -> State:
-    """The state after a look at `now`; outside opening hours nothing begins to fire."""
+    """The state after a look at `now`; outside opening hours nothing begins to fire.
+
+    `now` may lie before the last look, where a clock was set back: that costs `hold` or `keep` once more at most.
+    """
+    state = _not_ahead(state, now)
+    if sight.holds is None:
+        return _unseen(state, now, timing)
     if state.fires:
         return _while_firing(state, sight, now, timing)
     if not sight.holds:
         return replace(state, phase=Phase.OK, since=None)
     if sight.held:
         return replace(state, phase=Phase.HELD, since=None)
-    # While it was held the silence proved nothing, so it counts from here.
-    since = now if state.phase is Phase.HELD else max(filter(None, (state.since, sight.since)), default=now)
+    # While it was held the silence proved nothing, so it counts from here. A time ahead was told by a clock that was
+    # wrong: it says nothing.
+    known = [each for each in (state.since, sight.since) if each is not None and each <= now]
+    since = now if state.phase is Phase.HELD else max(known, default=now)
     if is_open and open_time(since, now) >= timing.hold:
         return State(Phase.FIRING, None, _changed(state, now))
     return replace(state, phase=Phase.PENDING, since=since)
 
 
+def _not_ahead(state: State, now: datetime) -> State:
+    """Without times ahead of now. Changes keep their distances: slow ones must not seem to be quick ones."""
+    since = None if state.since is None else min(state.since, now)
+    ahead = max(timedelta(), state.changes[-1] - now) if state.changes else timedelta()
+    return replace(state, since=since, changes=tuple(each - ahead for each in state.changes))
+
+
+def _unseen(state: State, now: datetime, timing: Timing) -> State:
+    wait = timing.keep if state.fires else timing.hold
+    if state.since is None or now - state.since < UNSEEN_HOLDS * wait:
+        return state
+    return replace(state, phase=Phase.FIRING if state.fires else Phase.OK, since=None)
+
+
 def _while_firing(state: State, sight: Sight, now: datetime, timing: Timing) -> State:
-    if sight.holds is not False or not sight.clear:
+    if sight.holds or not sight.clear:
         return state if state.phase is Phase.FIRING else replace(state, phase=Phase.FIRING, since=None)
     since = now if state.since is None else state.since
     if now - since >= timing.keep:

@@ -3,7 +3,8 @@
 Only reads. What follows from it is for machine; a pair of rule and client that is not named here is clear.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter as Tally
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,10 +13,11 @@ from sqlalchemy import Connection, exists, func, or_, select
 
 from infoscreen_server.alerts.machine import CLEAR, Sight
 from infoscreen_server.alerts.outage import Life, Outage, outage
+from infoscreen_server.alerts.texts import MOST_LISTED
 from infoscreen_server.db import portions
 from infoscreen_server.models import Client, ClientLog, ClientTag, Counter, Removal, UtcTime
 from infoscreen_server.models_alerts import RuleKind
-from infoscreen_server.models_history import Incident, IncidentEvent, IncidentKind, IssueCount
+from infoscreen_server.models_history import Incident, IncidentEvent, IncidentKind, RecordDrop
 from infoscreen_server.queries import label_of
 from infoscreen_shared.messages import LogLevel, ScreenHealthStatus
 
@@ -23,7 +25,6 @@ FLEET = ""
 """Stands for the client in what is about all of them."""
 CRASHES = ("player.crashed", "player.exited", "player.missing")
 GAVE_UP = "player.gave_up"
-DROPPED = "buffer.dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ def screens(connection: Connection, now: datetime, silence: timedelta) -> dict[s
     found = {}
     removed = exists().where(Removal.client_uuid == Client.uuid)
     for row in connection.execute(select(*columns).where(~removed)):
-        heard = row.last_alive is not None and now - row.last_alive <= silence
+        # A time as far ahead was told by a clock that was wrong; who is there is heard of again within a heartbeat.
+        heard = row.last_alive is not None and abs(now - row.last_alive) <= silence
         found[row.uuid] = Screen(
             row.uuid,
             label_of(row.name, row.hostname, row.uuid),
@@ -80,18 +82,19 @@ def screens(connection: Connection, now: datetime, silence: timedelta) -> dict[s
     return found
 
 
-def fleet_outage(there: Iterable[Screen], share: float, *, lasting: bool) -> Outage:
+def fleet_outage(there: Iterable[Screen], share: float, *, began: datetime | None) -> Outage:
     lives = [Life(each.uuid, each.last_alive, each.offline) for each in there if each.last_alive is not None]
-    return outage(lives, share, lasting=lasting)
+    return outage(lives, share, began=began)
 
 
-def offline(fleet: Mapping[str, Screen], gone: frozenset[str], *, deaf: bool) -> dict[str, Seen]:
+def offline(fleet: Mapping[str, Screen], gone: Outage, now: datetime, *, deaf: bool) -> dict[str, Seen]:
     """`deaf`: the server itself was away, so that nobody's silence proves anything yet."""
-    return {
-        each.uuid: Seen(Sight(holds=True, since=each.last_alive, held=deaf or each.uuid in gone), {})
-        for each in fleet.values()
-        if each.offline
-    }
+    found = {}
+    for each in fleet.values():
+        if each.offline and each.last_alive is not None:
+            held = deaf or gone.speaks_for(each.uuid, each.last_alive, now)
+            found[each.uuid] = Seen(Sight(holds=True, since=each.last_alive, held=held), {})
+    return found
 
 
 def screen(fleet: Mapping[str, Screen]) -> dict[str, Seen]:
@@ -161,18 +164,26 @@ def _given_up(connection: Connection, down: Mapping[str, datetime]) -> set[str]:
 
 
 def dropped(connection: Connection, now: datetime, window: timedelta) -> dict[str, Seen]:
-    statement = select(IssueCount.client_uuid, IssueCount.last_message).where(
-        IssueCount.level == LogLevel.WARN, IssueCount.code == DROPPED, IssueCount.last_at > now - window
-    )
+    """By when the server heard of it: it is told when the kiosk is back, mostly long after it happened."""
+    statement = select(RecordDrop.client_uuid, RecordDrop.message).where(RecordDrop.received_at > now - window)
     return {uuid: Seen(Sight(holds=True), {"text": text}) for uuid, text in connection.execute(statement)}
 
 
-def server(found: Outage, *, deaf: bool) -> dict[str, Seen]:
-    if deaf:
-        return {FLEET: Seen(Sight(holds=None), {})}
+def server(found: Outage, fleet: Mapping[str, Screen], *, deaf: bool) -> dict[str, Seen]:
+    """`deaf`: as for a single client, what is silent counts from when the server hears again."""
     if not found:
-        return {FLEET: Seen(CLEAR, {})}
-    return {FLEET: Seen(Sight(holds=True, since=found.since), {"n": len(found.gone), "of": found.of})}
+        return {FLEET: Seen(Sight(holds=None) if deaf else CLEAR, {})}
+    figures = {"n": len(found.gone), "of": found.of, **_silent([fleet[uuid] for uuid in found.gone])}
+    return {FLEET: Seen(Sight(holds=True, since=found.since, held=deaf), figures)}
+
+
+def _silent(gone: Collection[Screen]) -> dict[str, Any]:
+    """Sites with how many, the most first, then screens without a site: what a message lists, and how many more."""
+    sites = Tally(each.site for each in gone if each.site)
+    most_first = sorted(sites.items(), key=lambda each: (-each[1], each[0]))
+    named: list[tuple[str, int | None]] = [*most_first]
+    named += [(label, None) for label in sorted(each.label for each in gone if not each.site)]
+    return {"silent": named[:MOST_LISTED], "more": max(0, len(named) - MOST_LISTED)}
 
 
 def of_rule(
@@ -183,7 +194,7 @@ def of_rule(
     clear = threshold if rule.clear_threshold is None else rule.clear_threshold
     match rule.kind:
         case RuleKind.OFFLINE:
-            return offline(fleet, gone.gone, deaf=deaf)
+            return offline(fleet, gone, now, deaf=deaf)
         case RuleKind.SCREEN:
             return screen(fleet)
         case RuleKind.ERRORS:
@@ -193,4 +204,4 @@ def of_rule(
         case RuleKind.BUFFER:
             return dropped(connection, now, window)
         case _:
-            return server(gone, deaf=deaf)
+            return server(gone, fleet, deaf=deaf)

@@ -1,7 +1,7 @@
 """Whether it is the clients that fell silent, or the server that no longer hears them. Pure.
 
 Many that go at about the same time are one event: the server, its broker or the network between. Their own alerts wait
-until it is over, and then count from there.
+until it is over, half an hour at most, and then count from there.
 """
 
 from bisect import bisect_left
@@ -13,6 +13,14 @@ WINDOW = timedelta(minutes=2)
 """Those that were last heard of within so long went at about the same time."""
 LEAST = 5
 """Fewer are no outage, unless they were all."""
+LEAST_LASTING = 2
+"""Fewer that are left of one do not keep it going: a single one is a screen of its own."""
+HELD_MOST = timedelta(minutes=30)
+"""For so long since it was last heard of, an outage speaks for a client.
+
+Most are over by then. What is silent for longer may be broken itself, and of an outage that lasts for days nobody would
+learn which screens those are.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,11 @@ class Outage:
     since: datetime | None = None
     """When the first of them was heard of last."""
 
+    def speaks_for(self, client: str, last_alive: datetime, now: datetime) -> bool:
+        """Whether the client's own silence is to wait."""
+        # A time as far ahead was told by a clock that was wrong: it must hold nobody until now comes to it.
+        return client in self.gone and abs(now - last_alive) < HELD_MOST
+
     def __bool__(self) -> bool:
         return bool(self.gone)
 
@@ -37,26 +50,43 @@ class Outage:
 NO_OUTAGE = Outage()
 
 
-def outage(lives: Sequence[Life], share: float, *, lasting: bool = False) -> Outage:
+def outage(lives: Sequence[Life], share: float, *, began: datetime | None = None) -> Outage:
     """Clients that went offline together: more than `share` of those that were there, and at least 5; or all of them.
 
-    `lasting`: it is known of already and over only when half as many are left.
+    `began`: the `since` of one that is known of already. Of those that went then, half as many keep it going: else it
+    would come and go around the limit. Those that went at another time are judged as if there were none.
     """
-    least = 2 if lasting else LEAST
-    limit = share / 2 if lasting else share
     online = sum(not each.offline for each in lives)
     silent = sorted((each for each in lives if each.offline), key=lambda each: (each.last_alive, each.client))
     times = [each.last_alive for each in silent]
-    gone: set[str] = set()
-    there, since, told = 0, None, 0
+
+    def many(first: int, behind: int, least: int, limit: float) -> bool:
+        return behind - first >= least and behind - first > limit * (online + len(silent) - first)
+
+    found = []
     for first, last_alive in enumerate(times):
         behind = _end(times, last_alive)
-        number, present = behind - first, online + len(silent) - first
-        deaf = online == 0 and behind == len(silent) and number >= 2
-        if deaf or (number >= least and number > limit * present):
-            gone.update(each.client for each in silent[max(first, told) : behind])
-            there, since, told = max(there, present), since or last_alive, behind
-    return Outage(frozenset(gone), there, since) if gone else NO_OUTAGE
+        deaf = online == 0 and behind == len(silent) and behind - first >= 2
+        if deaf or many(first, behind, LEAST, share):
+            found.append((first, behind))
+    if began is not None:
+        first, behind = bisect_left(times, began), _end(times, began)
+        if many(first, behind, LEAST_LASTING, share / 2):
+            found.append((first, behind))
+    if not found:
+        return NO_OUTAGE
+    gone: set[str] = set()
+    earliest, told = min(found)[0], 0
+    for first, behind in sorted(found):
+        # Each client once: the windows of a fleet that all went at once would be its size squared.
+        gone.update(each.client for each in silent[max(first, told) : behind])
+        told = max(told, behind)
+    return Outage(frozenset(gone), online + len(silent) - earliest, times[earliest])
+
+
+def went_at(began: datetime, last_alive: datetime | None) -> bool:
+    """Whether it was one of those that began the outage of then."""
+    return last_alive is not None and began <= last_alive < began + WINDOW
 
 
 def _end(times: list[datetime], first: datetime) -> int:

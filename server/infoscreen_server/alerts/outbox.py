@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, func, insert, or_, select, update
 
 from infoscreen_server.db import writing
 from infoscreen_server.i18n import lazy
@@ -24,7 +24,13 @@ log = logging.getLogger(__name__)
 LEASE = timedelta(seconds=60)
 """Twice what a child may take: what it did is written long before."""
 FIRST_RETRY, LAST_RETRY = timedelta(seconds=30), timedelta(minutes=30)
+AHEAD = LAST_RETRY + LEASE
+"""Nothing waits for so long: what is due later was written by a clock that has been set back since, and is due now."""
 GIVE_UP_AFTER = timedelta(hours=24)
+MOST_REFUSALS = 5
+"""Of a message that a service refuses as such, within some ten minutes: later ones of its topic wait for it. Not fewer,
+because some gateways, Signal's for one, answer so to whatever ails them for a moment.
+"""
 NO_CHANNEL = lazy("the channel was deleted")
 CUT_OFF = lazy("cut off")
 
@@ -100,7 +106,7 @@ def _due(connection: Connection, now: datetime, busy: Collection[int], limit: in
     )
     first_of_channel = (
         select(func.min(AlertMessage.id))
-        .where(AlertMessage.id.in_(first_of_topic), AlertMessage.due_at <= now)
+        .where(AlertMessage.id.in_(first_of_topic), or_(AlertMessage.due_at <= now, AlertMessage.due_at > now + AHEAD))
         .where(AlertMessage.channel_id.is_not(None), AlertMessage.channel_id.not_in(busy))
         .group_by(AlertMessage.channel_id)
     )
@@ -121,8 +127,9 @@ def _orphans(connection: Connection, limit: int) -> list[Row[Any]]:
 
 
 def _take(connection: Connection, row: Row[Any], worker: str, now: datetime) -> Claim | None:
-    """None where another worker was quicker, or it was cut off for too long already."""
-    if row.status == MessageStatus.SENDING and now - row.created_at >= GIVE_UP_AFTER:
+    """None where another worker was quicker, or the try that was cut off was a last one: begun when it was that old."""
+    began = min(row.due_at - LEASE, now)  # Not what a clock said that has been set back since.
+    if row.status == MessageStatus.SENDING and began - row.created_at >= GIVE_UP_AFTER:
         _finish(connection, row, MessageStatus.FAILED, now, CUT_OFF)
         return None
     attempt = row.attempts + 1
@@ -166,18 +173,32 @@ def sent(engine: Engine, done: Claim, now: datetime) -> None:
         connection.execute(update(AlertMessage).where(mine).values(values))
 
 
-def failed(engine: Engine, done: Claim, error: str, now: datetime, chance: float) -> MessageStatus:
-    """To be tried again, or given up: what it is now."""
-    over = now - done.created_at >= GIVE_UP_AFTER
-    status = MessageStatus.FAILED if over else MessageStatus.PENDING
-    due_at = None if over else now + retry_after(done.attempt, chance)
+def failed(
+    engine: Engine, done: Claim, error: str, now: datetime, chance: float, *, unwanted: bool = False
+) -> MessageStatus:
+    """To be tried again, or given up: what it is now. `unwanted`: the service refuses this very message."""
+    over = now - done.created_at >= GIVE_UP_AFTER or (unwanted and done.attempt >= MOST_REFUSALS)
     with writing(engine) as connection:
         _end_attempt(connection, done, now, error)
-        values = {"status": status, "due_at": due_at, "worker": None, "error": error}
+        values: dict[str, Any] = {"worker": None, "error": error}
+        url = connection.scalar(select(AlertChannel.url).where(AlertChannel.id == done.channel_id))
+        if url is not None and url != done.url:
+            # It was tried at an address that is no longer the channel's.
+            over, wait = False, timedelta()
+        else:
+            wait = retry_after(done.attempt, chance)
+        status = MessageStatus.FAILED if over else MessageStatus.PENDING
+        values |= {"status": status, "due_at": None if over else now + wait}
         if over:
             values["finished_at"] = now
         connection.execute(update(AlertMessage).where(_held(done)).values(values))
     return status
+
+
+def hurry(connection: Connection, channel_id: int, now: datetime) -> None:
+    """What waits for the channel is due: it has another address. What is under way is looked after by `failed`."""
+    waits = (AlertMessage.channel_id == channel_id) & (AlertMessage.status == MessageStatus.PENDING)
+    connection.execute(update(AlertMessage).where(waits, AlertMessage.due_at > now).values(due_at=now))
 
 
 def release(engine: Engine, cut: Collection[Claim], now: datetime) -> None:

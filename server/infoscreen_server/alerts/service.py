@@ -53,7 +53,7 @@ class Service:
     """What failed the last time, by what was tried: it is logged once."""
 
     def __post_init__(self) -> None:
-        self.delivery = Delivery(self.engine, self.config.alert_allow_local)
+        self.delivery = Delivery(self.engine, self.config.alert_allow_local, self.config.language)
         url = self.config.dead_man_url
         self.dead_man = None if url is None else DeadMan(url, self.config.dead_man_seconds)
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from infoscreen_server.alerts import channels
+from infoscreen_server.alerts import channels, outbox
 from infoscreen_server.alerts.channels import ChannelError
 from infoscreen_server.db import writing
 from infoscreen_server.i18n import lazy
@@ -225,11 +225,7 @@ def _last_done(connection: Connection) -> Collection[Row[Any]]:
 
 def add_channel(engine: Engine, name: str, url: str, now: datetime, *, allow_local: bool) -> None:
     """Asks the name server whether it may be sent to. Raises FieldError."""
-    plain, address = line("name", name, MAX_NAME), url.strip()
-    try:
-        channels.check_url(address, allow_local)
-    except ChannelError as error:
-        raise FieldError("url", error.text, **error.values) from None
+    plain, address = line("name", name, MAX_NAME), _checked_url(url, allow_local)
     try:
         with writing(engine) as connection:
             if connection.scalar(select(func.count()).select_from(AlertChannel)) >= MOST_CHANNELS:  # type: ignore[operator]
@@ -237,6 +233,30 @@ def add_channel(engine: Engine, name: str, url: str, now: datetime, *, allow_loc
             connection.execute(insert(AlertChannel).values(name=plain, url=address, created_at=now))
     except IntegrityError:
         raise FieldError("name", lazy("there is a channel of this name already")) from None
+
+
+def change_url(engine: Engine, number: int, url: str, now: datetime, *, allow_local: bool) -> str:
+    """Its name. It stays the channel that it is: rules still send to it, and what waits for it is due at once.
+
+    Asks the name server whether it may be sent to. Raises FieldError.
+    """
+    address = _checked_url(url, allow_local)
+    with writing(engine) as connection:
+        changed = update(AlertChannel).where(AlertChannel.id == number).values(url=address)
+        name = connection.scalar(changed.returning(AlertChannel.name))
+        if name is None:
+            raise _no_channel()
+        outbox.hurry(connection, number, now)
+    return name
+
+
+def _checked_url(url: str, allow_local: bool) -> str:
+    address = url.strip()
+    try:
+        channels.check_url(address, allow_local)
+    except ChannelError as error:
+        raise FieldError("url", error.text, **error.values) from None
+    return address
 
 
 def channel_named(connection: Connection, name: str) -> int:

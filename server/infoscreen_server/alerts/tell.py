@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, timedelta, tzinfo
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
@@ -11,10 +12,11 @@ from infoscreen_server.alerts import notices, texts
 from infoscreen_server.alerts.hours import open_time
 from infoscreen_server.alerts.machine import Phase
 from infoscreen_server.alerts.notices import Notice, Unsettled
-from infoscreen_server.alerts.silences import is_muted
+from infoscreen_server.alerts.observe import FLEET
+from infoscreen_server.alerts.silences import Silence, is_muted
 from infoscreen_server.alerts.world import World
 from infoscreen_server.config import ServerConfig
-from infoscreen_server.i18n import speaking
+from infoscreen_server.i18n import gettext, speaking
 from infoscreen_server.models_alerts import (
     Alert,
     AlertChannel,
@@ -44,12 +46,29 @@ def plan(world: World) -> notices.Plan:
     what = notices.Round(
         world.now,
         lambda each: is_muted(world.silences, world.place(each.client, each.site), world.now),
+        lambda each: _was_muted(world, each),
         lambda each: world.is_open(world.rules[each.rule_id], each.client),
         _coming(world),
         world.recovered_at,
         {rule.id: timedelta(seconds=rule.repeat) for rule in world.rules.values() if rule.repeat},
     )
     return notices.plan(alerts, what)
+
+
+def _was_muted(world: World, alert: Unsettled) -> bool:
+    """Whether a silence covered it at some time since it fired; one that is over stays as long as the log does."""
+    place = world.place(alert.client, alert.site)
+    return any(
+        each.covers(place) and _was_active(each, alert.fired_at, min(each.ends_at or world.now, world.now))
+        for each in world.silences
+    )
+
+
+def _was_active(silence: Silence, begin: datetime, end: datetime) -> bool:
+    begin = max(begin, silence.starts_at)
+    if silence.weekly is None:
+        return begin < end
+    return next(silence.weekly.stretches(begin, end), None) is not None
 
 
 def _coming(world: World) -> frozenset[notices.Group]:
@@ -113,9 +132,11 @@ def _note(connection: Connection, world: World, notice: Notice, lead: int) -> No
         _set(connection, notice.alerts, last_notice_at=now)
     else:
         _set(connection, notice.alerts, closed_at=now, closed_by=lead)
+        if notice.also:
+            _set(connection, notice.also, last_notice_at=now)
         fresh = [each for each in notice.also if each.announced_at is None]
         if fresh:
-            _set(connection, fresh, announced_at=now, announced_by=lead, last_notice_at=now)
+            _set(connection, fresh, announced_at=now, announced_by=lead)
 
 
 def _set(connection: Connection, alerts: Iterable[Unsettled], **values: Any) -> None:
@@ -128,7 +149,13 @@ def _message(
     rule = world.rules[notice.alerts[0].rule_id]
     with speaking(config.language):
         abouts = [_about(world, rule, rows[each.id]) for each in notice.alerts]
-        also = [_about(world, rule, rows[each.id]) for each in notice.also]
+        if notice.kind is MessageKind.REMINDER:
+            # A group is reminded of in one message: only its lines can tell which of them come and go.
+            abouts = [
+                _comes_and_goes(about) if each.flapping else about
+                for about, each in zip(abouts, notice.alerts, strict=True)
+            ]
+        also = _some([_about(world, rule, rows[each.id]) for each in notice.also])
         site = notice.alerts[0].site
         return {
             "kind": notice.kind,
@@ -142,10 +169,27 @@ def _message(
         }
 
 
+def _comes_and_goes(about: texts.About) -> texts.About:
+    return replace(about, detail=". ".join(filter(None, (gettext("On and off"), about.detail))))
+
+
+def _some(abouts: list[texts.About]) -> list[texts.About]:
+    """They are named on one line, which is to end: as many as a message lists, and how many more there are."""
+    more = len(abouts) - texts.MOST_LISTED
+    if more <= 0:
+        return abouts
+    listed = abouts[: texts.MOST_LISTED]
+    return [*listed, replace(listed[-1], label=gettext("… and %(n)s more", n=more))]
+
+
 def _about(world: World, rule: Row[Any], row: Row[Any]) -> texts.About:
     screen = world.fleet.get(row.client_uuid or "")
     tables = world.tables_of([row.client_uuid or ""])
     zone: tzinfo = tables[0].zone if tables else UTC
     label = screen.label if screen else row.client_uuid or ""
-    said = texts.detail(row.kind, json.loads(row.detail), rule.window)
-    return texts.About(row.client_uuid, label, row.began_at, row.ended_at, said, zone)
+    figures = json.loads(row.detail)
+    if row.client_uuid is None and row.ended_at is None:
+        # Of an outage what is silent now: a reminder that names what is back would be wrong.
+        figures |= world.seen[rule.id][FLEET].detail
+    said = texts.detail(row.kind, figures, rule.window)
+    return texts.About(row.client_uuid, label, row.began_at, row.ended_at, said, zone, texts.silent(figures))

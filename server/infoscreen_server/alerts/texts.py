@@ -5,9 +5,10 @@ nor headers of a mail.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from typing import Any
 
 from infoscreen_server.i18n import gettext, lazy, ngettext
 from infoscreen_server.models_alerts import MessageKind, RuleKind
@@ -23,11 +24,14 @@ class About:
     """One alert, as a message tells of it."""
 
     uuid: str | None
+    """None: the whole fleet, which has no label."""
     label: str
     since: datetime
     ended_at: datetime | None
     detail: str
     zone: tzinfo = UTC
+    silent: Sequence[str] = ()
+    """Of an outage: see `silent`."""
 
 
 _WHAT = {
@@ -46,7 +50,7 @@ _ENDED = {
     RuleKind.ERRORS: lazy("no longer many errors"),
     RuleKind.CRASH_LOOP: lazy("player steady again"),
     RuleKind.BUFFER: lazy("no more records dropped"),
-    RuleKind.OUTAGE: lazy("most screens are heard of again"),
+    RuleKind.OUTAGE: lazy("no longer many screens silent at once"),
 }
 _HEADS = {
     MessageKind.FIRING: lazy("ALERT"),
@@ -86,6 +90,19 @@ def detail(kind: RuleKind, figures: dict[str, object], window: int | None) -> st
     return ""
 
 
+def silent(figures: Mapping[str, Any]) -> list[str]:
+    """What an outage silenced, a line each: sites with how many, screens that have none; no more than were noted.
+
+    >>> silent({"silent": [["Linz", 5], ["Hall 1", None]], "more": 3})
+    ['Linz: 5 screens', 'Hall 1', '… and 3 more']
+    """
+    lines = []
+    for name, number in figures.get("silent", ())[:MOST_LISTED]:
+        many = "" if number is None else ": " + ngettext("%(n)d screen", "%(n)d screens", number)
+        lines.append(plain(name) + many)
+    return [*lines, gettext("… and %(n)s more", n=figures["more"])] if figures.get("more") else lines
+
+
 def title(kind: MessageKind, rule: RuleKind, site: str | None, abouts: Sequence[About], number: str) -> str:
     """ALERT Hall 1, Linz: offline [#12-1]."""
     if rule is RuleKind.OUTAGE:
@@ -108,8 +125,11 @@ def body(kind: MessageKind, rule: str, abouts: Sequence[About], also: Sequence[A
     lines = [_line(each, kind) for each in abouts[:MOST_LISTED]]
     if len(abouts) > MOST_LISTED:
         lines.append(gettext("… and %(n)s more", n=len(abouts) - MOST_LISTED))
+    if kind not in (MessageKind.RECOVERED, MessageKind.STEADY):
+        lines += [line for each in abouts[:MOST_LISTED] for line in each.silent]
     if also:
-        lines.append(gettext("Still the case: %(names)s", names=", ".join(plain(each.label) for each in also)))
+        names = [gettext("All screens") if each.uuid is None else plain(each.label) for each in also]
+        lines.append(gettext("Still the case: %(names)s", names=", ".join(names)))
     lines += ["", gettext("Rule: %(name)s", name=plain(rule_name(rule)))]
     if address is not None:
         links = [f"{address}/clients/{each.uuid}" for each in abouts[:MOST_LISTED] if each.uuid]
@@ -123,6 +143,11 @@ def _line(about: About, kind: MessageKind) -> str:
     name = plain(about.label)
     if kind is MessageKind.RECOVERED and about.ended_at is not None:
         span = lasted((about.ended_at - about.since).total_seconds())
+        if about.uuid is None:
+            return gettext("For %(length)s, since %(when)s", length=span, when=when)
         return gettext("%(name)s: for %(length)s, since %(when)s", name=name, length=span, when=when)
-    line = gettext("%(name)s: since %(when)s", name=name, when=when)
+    if about.uuid is None:
+        line = gettext("Since %(when)s", when=when)
+    else:
+        line = gettext("%(name)s: since %(when)s", name=name, when=when)
     return f"{line}. {about.detail}" if about.detail else line

@@ -12,8 +12,8 @@ from infoscreen_server.alerts import notices, observe
 from infoscreen_server.alerts.hours import Hours, any_open
 from infoscreen_server.alerts.machine import Phase, State
 from infoscreen_server.alerts.observe import FLEET, Screen, Seen
-from infoscreen_server.alerts.outage import Outage
-from infoscreen_server.alerts.silences import Place, Silence
+from infoscreen_server.alerts.outage import Outage, went_at
+from infoscreen_server.alerts.silences import Place, Scope, Silence, is_muted
 from infoscreen_server.alerts.tables import hours_of, silence_of
 from infoscreen_server.config import ServerConfig
 from infoscreen_server.models import UtcTime
@@ -28,7 +28,11 @@ from infoscreen_server.models_alerts import (
 )
 
 AWAY_AFTER = timedelta(seconds=60)
-"""Without a round for so long the server counts as having been away."""
+"""Without a round for so long the server counts as having been away. So it does where the last round was so far ahead:
+the clock was set back, and what its times said of silences is worth nothing. Less is what clocks of several differ by.
+"""
+DEAF_HEARTBEATS = 2
+"""After the server was away, before a silence proves anything."""
 
 Pair = tuple[int, str]
 """Rule and client, FLEET for all of them."""
@@ -40,6 +44,8 @@ class World:
     mark: Row[Any]
     away: bool
     """The server was not there until now."""
+    set_back: bool
+    """It was, because its clock was set back: there are times ahead of now."""
     deaf: bool
     """Or for so short a time that nobody's silence proves anything yet."""
     rules: dict[int, Row[Any]]
@@ -83,16 +89,23 @@ class World:
         return Place(uuid or None, site, tags)
 
 
+def deaf_time(config: ServerConfig) -> timedelta:
+    return timedelta(seconds=DEAF_HEARTBEATS * config.heartbeat_seconds)
+
+
 def read(connection: Connection, config: ServerConfig, now: datetime) -> World:
     # First of all: whoever finds it unchanged when it writes knows that what was read after it is still so.
     mark = connection.execute(select(*AlertMark.__table__.columns)).one()
-    away = mark.evaluated_at is None or now - mark.evaluated_at > AWAY_AFTER
+    set_back = mark.evaluated_at is not None and mark.evaluated_at - now > AWAY_AFTER
+    away = mark.evaluated_at is None or set_back or now - mark.evaluated_at > AWAY_AFTER
     rows = connection.execute(select(*AlertRule.__table__.columns).order_by(AlertRule.id))
     world = World(
         now=now,
         mark=mark,
         away=away,
-        deaf=away or (mark.deaf_until is not None and now < mark.deaf_until),
+        set_back=set_back,
+        # No further ahead than it is ever written: that was a clock that was wrong.
+        deaf=away or (mark.deaf_until is not None and now < mark.deaf_until <= now + deaf_time(config)),
         rules={row.id: row for row in rows if row.enabled},
         fleet=observe.screens(connection, now, timedelta(seconds=config.silence_s)),
         gone=Outage(),
@@ -115,14 +128,32 @@ def read(connection: Connection, config: ServerConfig, now: datetime) -> World:
 
 
 def _gone(world: World) -> Outage:
-    """By the first rule about outages. Where hours matter, screens that are off for the night are no outage."""
+    """By the first rule about outages. Silenced screens are none, nor, where hours matter, those off for the night.
+
+    But those that began one stay in it: that a place closes or is silenced is no recovery.
+    """
     rule = next((rule for rule in world.rules.values() if rule.kind is RuleKind.OUTAGE), None)
     if rule is None:
         return Outage()
-    lasting = world.states.get((rule.id, FLEET), State()).fires
-    # One that lasts is not over because places close.
-    there = [each for each in world.fleet.values() if lasting or world.is_open(rule, each.uuid)]
-    return observe.fleet_outage(there, (rule.threshold or 0) / 100, lasting=lasting)
+    began = _began(world, rule)
+    # A silence over all of them keeps the outage's own alert quiet. It is still one event, not one of each site.
+    silences = [each for each in world.silences if each.scope is not Scope.ALL and each.is_active(world.now)]
+
+    def counts(each: Screen) -> bool:
+        if began is not None and (not each.offline or went_at(began, each.last_alive)):
+            return True
+        return world.is_open(rule, each.uuid) and not is_muted(silences, world.place(each.uuid, each.site), world.now)
+
+    there = [each for each in world.fleet.values() if counts(each)]
+    return observe.fleet_outage(there, (rule.threshold or 0) / 100, began=began)
+
+
+def _began(world: World, rule: Row[Any]) -> datetime | None:
+    """When the outage began that is told of already, as `since` of what was found then."""
+    if not world.states.get((rule.id, FLEET), State()).fires:
+        return None
+    known = [each for each in world.unsettled if each.rule_id == rule.id and each.ended_at is None]
+    return min((each.began_at for each in known if not each.flapping), default=None)
 
 
 def unsettled(connection: Connection) -> list[Row[Any]]:

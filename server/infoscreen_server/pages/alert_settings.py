@@ -200,6 +200,25 @@ def add_channel() -> AnyResponse:
     return redirect(url_for("alert_settings.channels"), 303)
 
 
+@blueprint.post("/alerts/channels/url")
+@access(Access.SUPERADMIN)
+def change_url() -> AnyResponse:
+    number = chosen()
+    # Each channel has such a field on the page.
+    field, local = f"url-{number}", parts().config.alert_allow_local
+    try:
+        name = settings.change_url(
+            parts().engine, number, request.form.get(field, ""), parts().now(), allow_local=local
+        )
+    except FieldError as error:
+        if error.field == "url":
+            return _channels(400, wrong={field: said(error)}, changed=number)
+        return _channels(409, problem=said(error))
+    audit.note("alert channel address changed", name=name)
+    flash(gettext("The address of %(name)s is changed. Messages that wait are sent there now.", name=name))
+    return redirect(url_for("alert_settings.channels"), 303)
+
+
 @blueprint.post("/alerts/channels/test")
 @access(Access.SUPERADMIN)
 def test_channel() -> AnyResponse:
@@ -238,7 +257,7 @@ def _channels(status: int = 200, **shown: Any) -> Response:
     with parts().engine.connect() as connection:
         found = settings.channel_list(connection)
         late = {each.channel for each in history.late_messages(connection)}
-    usual: dict[str, Any] = {"wrong": {}, "problem": None, "name": ""}
+    usual: dict[str, Any] = {"wrong": {}, "problem": None, "name": "", "changed": None}
     services = sorted({gettext(service.label) for service in SCHEMES.values()}, key=str.casefold)
     text = render_template(
         "alert_channels.html", channels=found, late=late, services=services, now=parts().now(), **{**usual, **shown}
