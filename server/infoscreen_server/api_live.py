@@ -21,7 +21,7 @@ from infoscreen_server.context import Refusal, access, caller, parts
 from infoscreen_server.forms import TOKEN, Problem, Query, Uuid, answers
 from infoscreen_server.live import FullError, Hub
 from infoscreen_server.live_source import Wish
-from infoscreen_server.live_viewer import Place, Viewer, event, place_line
+from infoscreen_server.live_viewer import Place, Viewer, event, place_event
 from infoscreen_server.models import TokenRole
 from infoscreen_server.sessions import SESSION, signed_in
 from infoscreen_shared.messages import MAX_CODE_CHARS, LogLevel
@@ -94,8 +94,9 @@ _STREAM: dict[str, Any] = {
         "Server-sent events without an end. `log`: a record as in /api/client-logs/{uuid}/logs, with `client_uuid`, "
         "`client_label`, and `cut` where message or context were too long for a line. `client`: a client as in "
         "/api/clients, when its link, process or screen changed. `dropped`: so many `logs` were passed over, at most "
-        "that many where `about` is true, or changes of too many `clients`. `end`: the caller may no longer see this. "
-        "After an hour the stream ends."
+        "that many where `about` is true, or changes of too many `clients`. `place`: nothing but the `id`, which says "
+        "how far the stream has come, also past what was not asked for. `end`: the caller may no longer see this. "
+        "Pass over events of other names: there may be more of them. After an hour the stream ends."
     ),
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
@@ -189,10 +190,16 @@ def gone(connection: Any) -> Callable[[], bool]:
     return is_gone if connection is not None else lambda: False
 
 
+def _opening(viewer: Viewer) -> bytes:
+    """What comes first, taken from the viewer: a browser may be slow to read it, and once is enough to keep it."""
+    text = b"".join((f"retry: {random.randint(*RETRY_MS)}\n\n".encode(), *viewer.opening))
+    viewer.opening.clear()
+    return text
+
+
 def _events(hub: Hub, viewer: Viewer, still: Callable[[], bool]) -> Iterator[bytes]:
     began = said = asked = time.monotonic()
-    yield f"retry: {random.randint(*RETRY_MS)}\n\n".encode() + b"".join(viewer.opening)
-    viewer.opening.clear()
+    yield _opening(viewer)
     while True:
         text, place = hub.take(viewer, LOOK_S)
         now = time.monotonic()
@@ -204,7 +211,7 @@ def _events(hub: Hub, viewer: Viewer, still: Callable[[], bool]) -> Iterator[byt
         if viewer.closed or viewer.is_gone() or now - began >= LIFE_S:
             return
         if not text and now - said >= BEAT_S:
-            text = b": still here\n" + place_line(place)
+            text = b": still here\n" + place_event(place)
         if text:
             said = now
             yield text

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, Row
 from infoscreen_server import live_signal, live_source, queries
 from infoscreen_server.live_signal import FOLLOW_S, LOOK_EVERY_S
 from infoscreen_server.live_source import LOGS, MAX_CLIENTS, STATES, News, Wish
-from infoscreen_server.live_viewer import Place, Viewer, dropped_event, event, log_event, place_line
+from infoscreen_server.live_viewer import Place, Viewer, dropped_event, event, log_event, place_event
 from infoscreen_server.models import Client
 from infoscreen_server.tail import Tail, behind, between
 
@@ -31,6 +31,8 @@ REST_AFTER_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
 """Between two attempts while the database fails."""
 LABELS_KEPT_S = 60.0
+_PORTION = 20
+"""Missed lines that are put into words before the other requests of this process have their turn."""
 
 
 class FullError(Exception):
@@ -77,7 +79,7 @@ class Hub:
             except BaseException:
                 self.leave(viewer)
                 raise
-        viewer.opening.append(place_line(here.and_logs_of(has_seen).text()))
+        viewer.opening.append(place_event(here.and_logs_of(has_seen).text()))
         return viewer
 
     def leave(self, viewer: Viewer) -> None:
@@ -145,10 +147,12 @@ class Hub:
                 events.append(dropped_event(missed.more, True, changed is None))
             events += self._client_events(connection, changed or []).values()
             labels = live_source.labels(connection, {row.client_uuid for row in missed.rows})
-        for row in missed.rows:
+        for number, row in enumerate(missed.rows, 1):
             # Still as if no state had been told: those come again if it breaks off within.
             place = Place(behind(here.logs, spans, row.id), then.states).and_logs_of(then)
             events.append(log_event(row, labels.get(row.client_uuid, row.client_uuid), place.text()))
+            if number % _PORTION == 0:
+                time.sleep(0)  # As in live_source.missed_logs.
         return events
 
     # --- the thread ---

@@ -59,9 +59,9 @@ def log_event(row: Row[Any], label: str, place: str) -> bytes:
     return event("log", line, place)
 
 
-def place_line(place: str) -> bytes:
-    """Moves where a stream would go on, without an event."""
-    return f"id: {place}\n\n".encode()
+def place_event(place: str) -> bytes:
+    """Moves where a stream would go on. With data: a browser keeps an `id` alone to itself (HTML standard, 9.2.6)."""
+    return event("place", {}, place)
 
 
 def dropped_event(logs: int, about: bool, clients: bool) -> bytes:
@@ -148,5 +148,5 @@ class Viewer:
         self._clients.clear()
         self._lines.clear()
         if parts:
-            parts.append(place_line(place))
+            parts.append(place_event(place))
         return b"".join(parts)

@@ -16,8 +16,11 @@ KEEP_S = 60.0
 """How long a gap is asked for. Ids that were rolled back, or belong to a longer transaction, are given up then."""
 MAX_GAPS = 200
 """At once. The oldest are given up first; each is one more range in a query, and some bytes in every position."""
+MAX_PLACE_GAPS, MAX_PLACE_CHARS = 3 * MAX_GAPS, 3_900
+"""Of a position as text: someone who came from another process has that one's gaps too, and what was missed. Two of
+them fit into a header of 8,190 bytes, gunicorn's limit for one."""
 
-_MAX_ID = 2**63 - 1
+_MAX_ID, _MOST_DIGITS = 2**63 - 1, 19
 _TEXT = re.compile(r"(\d{1,19})((?:~\d{1,19}\.\d{1,19})*)")
 
 Span = tuple[int, int]
@@ -36,8 +39,17 @@ class Position(NamedTuple):
         return number <= self.high and not any(first <= number <= last for first, last in self.gaps)
 
     def text(self) -> str:
-        """The gaps as their distance from `high` and their length, less one, which keeps it short."""
-        return str(self.high) + "".join(f"~{self.high - last}.{last - first}" for first, last in self.gaps)
+        """The gaps as their distance from `high` and their length, less one, which keeps it short.
+
+        Where that is too long for a place, the oldest gaps count as seen: what is written here is read again.
+        """
+        parts = [f"~{self.high - last}.{last - first}" for first, last in self.gaps[-MAX_PLACE_GAPS:]]
+        excess = sum(map(len, parts)) + _MOST_DIGITS - MAX_PLACE_CHARS
+        begin = 0
+        while excess > 0:
+            excess -= len(parts[begin])
+            begin += 1
+        return str(self.high) + "".join(parts[begin:])
 
     @classmethod
     def parse(cls, text: str) -> "Position":
@@ -54,7 +66,7 @@ class Position(NamedTuple):
             below, longer = map(int, part.split("."))
             gaps.append((high - below - longer, high - below))
         ends = [0, *(end for gap in gaps for end in gap)]
-        if len(gaps) > 3 * MAX_GAPS or any(last >= first for last, first in zip(ends[::2], ends[1::2], strict=False)):
+        if len(gaps) > MAX_PLACE_GAPS or any(last >= first for last, first in zip(ends[::2], ends[1::2], strict=False)):
             raise ValueError("not a position")
         return cls(high, tuple(gaps))
 
@@ -89,9 +101,20 @@ def either(one: Position, other: Position) -> Position:
     Position(high=20, gaps=((8, 9), (15, 15)))
     """
     high = max(one.high, other.high)
-    unseen = [(*position.gaps, (position.high + 1, high)) for position in (one, other)]
-    common = [(max(a, c), min(b, d)) for a, b in unseen[0] for c, d in unseen[1]]
-    return Position(high, tuple(sorted((first, last) for first, last in common if first <= last)))
+    mine, others = ((*position.gaps, (position.high + 1, high)) for position in (one, other))
+    common: list[Span] = []
+    i = j = 0
+    # Both are in order: of two spans the one that ends first meets nothing further.
+    while i < len(mine) and j < len(others):
+        (a, b), (c, d) = mine[i], others[j]
+        first, last = max(a, c), min(b, d)
+        if first <= last:
+            common.append((first, last))
+        if b < d:
+            i += 1
+        else:
+            j += 1
+    return Position(high, tuple(common))
 
 
 def _without(span: Span, holes: Iterable[Span]) -> Iterator[Span]:

@@ -1,6 +1,7 @@
 """The hub and the route in this process, under plain threads: who is let in, for how long, and when nothing is done."""
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -13,9 +14,11 @@ from infoscreen_server.accounts import Access, add_user
 from infoscreen_server.app import access_of
 from infoscreen_server.db import writing
 from infoscreen_server.live import FullError, Hub
-from infoscreen_server.live_source import Wish
+from infoscreen_server.live_source import MISSED_LOGS, Wish
+from infoscreen_server.live_viewer import Place, Viewer
 from infoscreen_server.models import Role, TokenRole, User
 from infoscreen_server.sessions import SESSION
+from infoscreen_server.tail import MAX_PLACE_GAPS, Position
 from parts.api import Api
 from parts.fleet import Fleet, batch
 from parts.wait import wait_for
@@ -42,7 +45,7 @@ def sign_in(api: Api, role: Role) -> int:
     user = accounts.sign_in(api.engine, "anna", "correct horse battery")
     assert user is not None
     with api.client.session_transaction() as session:
-        session[SESSION] = sessions.begin(api.engine, user.id, "browser", api.now)
+        session[SESSION] = sessions.begin(api.engine, user.id, user.password_hash, "browser", api.now)
     return user.id
 
 
@@ -94,7 +97,7 @@ def test_a_quiet_stream_says_that_it_lives_and_where_it_is(
     with api.get("/api/stream?level=ERROR", TokenRole.ADMIN) as answer:
         lines = answer.iter_encoded()
         next(lines)
-        assert next(lines).startswith(b": still here\nid: 7/")
+        assert next(lines).startswith(b": still here\nevent: place\nid: 7/")
 
 
 def test_head_opens_no_stream(api: Api, hub: Hub) -> None:
@@ -141,12 +144,45 @@ def test_a_slow_viewer_loses_the_oldest_lines_and_is_told(api: Api, hub: Hub) ->
             fleet.say(batch(range(start, start + 100)))
     wait_for(lambda: hub.take(other, 1)[1].startswith("700"), "all was handed out")
     text, place = hub.take(viewer, 1)
-    assert text.endswith(f"id: {place}\n\n".encode())
+    assert text.endswith(f"event: place\nid: {place}\ndata: {{}}\n\n".encode())
     assert text.startswith(b'event: dropped\ndata: {"logs":200,"about":false,"clients":false}\n\n')
     assert text.count(b"event: log") == 500
     assert b'"message":"m200"' not in text
     assert b'"message":"m201"' in text
     assert hub.take(viewer, 0) == (b"", place)
+
+
+def test_what_was_missed_is_kept_once(api: Api, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as a slow browser takes to read it, up to a megabyte for each."""
+    with Fleet(str(api.engine.url.render_as_string(hide_password=False)), migrated=False) as fleet:
+        fleet.say(batch(range(1, 4)))
+    opened: list[Viewer] = []
+    join = hub.join
+
+    def noted(owner: str, wish: Wish, has_seen: Place | None) -> Viewer:
+        opened.append(join(owner, wish, has_seen))
+        return opened[-1]
+
+    monkeypatch.setattr(hub, "join", noted)
+    with api.get("/api/stream?after=0/0", TokenRole.ADMIN) as answer:
+        first = next(answer.iter_encoded())
+        assert first.count(b"event: log") == 3
+        assert opened[0].opening == []
+
+
+def test_a_place_with_many_gaps_stalls_nobody(api: Api, hub: Hub) -> None:
+    """As many as are accepted, and as many missed lines as are sent: a minute when each is compared with each."""
+    gaps = MAX_PLACE_GAPS
+    with Fleet(str(api.engine.url.render_as_string(hide_password=False)), migrated=False) as fleet:
+        for start in range(1, 2 * gaps, 200):
+            fleet.say(batch(range(start, start + 200)))
+    seen = Place(Position(2 * gaps, tuple((n, n) for n in range(1, 2 * gaps, 2))), Position(0))
+    began = time.process_time()
+    viewer = hub.join("one", Wish(clients=False), Place.parse(seen.text()))
+    took = time.process_time() - began
+    hub.leave(viewer)
+    assert sum(event.startswith(b"event: log") for event in viewer.opening) == MISSED_LOGS
+    assert took < 10
 
 
 def test_the_document_says_what_it_is(api: Api) -> None:

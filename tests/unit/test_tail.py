@@ -1,13 +1,25 @@
 """The rule of the live tail against a model of transactions that commit and roll back in any order."""
 
 import random
+import time
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infoscreen_server.tail import HOLD_S, KEEP_S, MAX_GAPS, Position, Tail, behind, between, either
+from infoscreen_server.tail import (
+    HOLD_S,
+    KEEP_S,
+    MAX_GAPS,
+    MAX_PLACE_CHARS,
+    MAX_PLACE_GAPS,
+    Position,
+    Tail,
+    behind,
+    between,
+    either,
+)
 
 
 @dataclass
@@ -168,6 +180,49 @@ def test_a_position_is_read_as_it_was_written(high: int, ends: set[int]) -> None
     ordered = sorted(end for end in ends if end <= high)
     gaps = tuple(zip(ordered[::2], ordered[1::2], strict=False))
     assert Position.parse(Position(high, gaps).text()) == Position(high, gaps)
+
+
+@given(number=st.integers(0, 3 * MAX_PLACE_GAPS), step=st.sampled_from((2, 7, 10**6, 10**15)))
+def test_no_position_is_written_that_is_not_read(number: int, step: int) -> None:
+    """However many gaps there are: of too many the newest stay."""
+    gaps = tuple((step * n, step * n) for n in range(1, number + 1))
+    whole = Position(step * (number + 1), gaps)
+    text = whole.text()
+    assert len(text) <= MAX_PLACE_CHARS
+    read = Position.parse(text)
+    assert read == Position(whole.high, gaps[number - len(read.gaps) :])
+    if step == 2:
+        assert len(read.gaps) >= min(number, MAX_PLACE_GAPS, 500)
+
+
+POSITIONS = st.builds(
+    lambda ends, more: Position(
+        max(ends, default=0) + more, tuple(zip(sorted(ends)[::2], sorted(ends)[1::2], strict=False))
+    ),
+    st.sets(st.integers(1, 120), max_size=60),
+    st.integers(0, 30),
+)
+"""So close to each other that spans touch, enclose and miss one another."""
+
+
+@given(one=POSITIONS, other=POSITIONS)
+@settings(max_examples=500)
+def test_what_either_has_seen_is_what_comparing_all_with_all_says(one: Position, other: Position) -> None:
+    high = max(one.high, other.high)
+    unseen = [(*position.gaps, (position.high + 1, high)) for position in (one, other)]
+    common = [(max(a, c), min(b, d)) for a, b in unseen[0] for c, d in unseen[1]]
+    assert either(one, other) == Position(high, tuple(sorted((a, b) for a, b in common if a <= b)))
+
+
+def test_many_gaps_do_not_hold_up_those_who_come_back() -> None:
+    """500 missed lines at a place with as many gaps as are accepted; comparing all with all takes a minute."""
+    then = Position(2 * MAX_PLACE_GAPS, tuple((n, n) for n in range(1, 2 * MAX_PLACE_GAPS, 2)))
+    here = Position(10_000)
+    spans = between(then, here)
+    began = time.process_time()
+    for number in range(1, 1001, 2):
+        either(behind(here, spans, number), then).text()
+    assert time.process_time() - began < 5
 
 
 BAD = ("", "x", "-1", "1~", "5~1", "5~9.0", "5~0.7", "9~1.1~3.1", str(2**63), "٣", "1\n", "5~0.0" * 2, "1" * 5000)
