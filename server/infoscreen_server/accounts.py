@@ -12,7 +12,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -21,7 +21,8 @@ from typing import Any, TypeVar
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHash, VerificationError
 from sqlalchemy import Connection, Engine, Row, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from infoscreen_server.db import writing
 from infoscreen_server.i18n import lazy
@@ -179,6 +180,8 @@ class Account:
     id: int
     name: str
     role: Role
+    password_hash: str = field(repr=False)
+    """The one that was checked: a session begins only while it is still the user's."""
 
 
 def sign_in(engine: Engine, name: str, password: str) -> Account | None:
@@ -191,7 +194,7 @@ def sign_in(engine: Engine, name: str, password: str) -> Account | None:
             row = connection.execute(select(*columns).where(User.name == name)).first()
     if not password_fits(row.password_hash if row else None, password) or row is None or row.disabled:
         return None
-    return Account(row.id, row.name, Role(row.role))
+    return Account(row.id, row.name, Role(row.role), row.password_hash)
 
 
 def check_name(name: str) -> None:
@@ -214,7 +217,10 @@ def add_token(
     scope: Scope = Scope.ALL,
     created_by: int | None = None,
 ) -> str:
-    """Make a token and return its text, which is kept nowhere. Raises AccountError."""
+    """Make a token and return its text, which is kept nowhere. Raises AccountError.
+
+    `created_by`: the user who makes it, whose role has to allow it at that moment; None where nobody is asked.
+    """
     check_name(name)
     if (role is TokenRole.DEVICE) != (client_uuid is not None):
         raise AccountError("client", lazy("a device token needs the uuid of its client, and no other token has one"))
@@ -236,8 +242,34 @@ def add_token(
         "created_by": created_by,
     }
     with writing(engine) as connection:
+        if created_by is not None and role not in may_give(_present_role(connection, created_by)):
+            raise AccountError("role", lazy("choose a role that you may give"))
         connection.execute(insert(Token).values(**row))
     return f"{prefix}_{secret}"
+
+
+def _present_role(connection: Connection, user_id: int) -> TokenRole | None:
+    """Of a user who is not disabled. Locked: whoever takes it away finds the token that is made now."""
+    statement = select(User.role).where(User.id == user_id, User.disabled.is_(False)).with_for_update(read=True)
+    role = connection.execute(statement).scalar()
+    return None if role is None else TokenRole(role)
+
+
+def may_give(role: TokenRole | None) -> tuple[TokenRole, ...]:
+    """The roles of tokens that a person of this role may make: none that may do more than they themselves.
+
+    Kiosks' are for superadmins.
+
+    >>> [str(each) for each in may_give(TokenRole.ADMIN)]
+    ['user', 'admin']
+    """
+    return _GIVES.get(role, ()) if role is not None else ()
+
+
+_GIVES = {
+    TokenRole.ADMIN: (TokenRole.USER, TokenRole.ADMIN),
+    TokenRole.SUPERADMIN: (TokenRole.USER, TokenRole.ADMIN, TokenRole.SUPERADMIN, TokenRole.DEVICE),
+}
 
 
 def prefix_of(text: str) -> str:
@@ -274,8 +306,8 @@ def _note_use(engine: Engine, token_id: int, now: datetime) -> None:
     try:
         with writing(engine) as connection:
             connection.execute(update(Token).where(Token.id == token_id, late).values(last_used=now))
-    except OperationalError:
-        # A busy or full database must not shut out a caller who only reads.
+    except (DBAPIError, PoolTimeout):
+        # A busy, full or read-only database must not shut out a caller who only reads.
         log.warning("the last use of a token could not be written")
 
 

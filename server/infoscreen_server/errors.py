@@ -1,23 +1,29 @@
 """How every refusal and every fault is worded: JSON for programs, a page for people. Repeats nothing sent."""
 
 import logging
+import sqlite3
 from http import HTTPStatus
 
+import psycopg
 from flask import Response, jsonify, make_response, redirect, render_template, request, url_for
 from flask_openapi3.openapi import OpenAPI
 from flask_wtf.csrf import CSRFError
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from infoscreen_server.accounts import Busy
 from infoscreen_server.context import Refusal, is_page
 from infoscreen_server.i18n import gettext, lazy
+from infoscreen_server.store import is_datas_fault
 from infoscreen_shared.messages import MAX_PAYLOAD_BYTES
 
 log = logging.getLogger(__name__)
 
+RETRY_S = 5
+"""When somebody whom we could not serve may ask again."""
 MAX_UNKNOWN_NAME = 32
 """Characters of an unknown parameter's name that an error repeats."""
 
@@ -27,7 +33,8 @@ def install(app: OpenAPI) -> None:
     app.register_error_handler(CSRFError, _forged)
     app.register_error_handler(Busy, _busy)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(OperationalError, _database_error)
+    for kind in (DBAPIError, PoolTimeout, *_DRIVERS):
+        app.register_error_handler(kind, _database_error)
     app.register_error_handler(Exception, _fault)
 
 
@@ -76,7 +83,7 @@ def _forged(_error: CSRFError) -> Response:
 
 def _busy(_error: Busy) -> Response:
     response = _answer(HTTPStatus.TOO_MANY_REQUESTS, "too many passwords are being checked, try again soon")
-    response.headers["Retry-After"] = "5"
+    response.headers["Retry-After"] = str(RETRY_S)
     return response
 
 
@@ -115,9 +122,21 @@ def _http_error(error: HTTPException) -> Response:
     return response
 
 
-def _database_error(error: OperationalError) -> Response:
-    log.error("database: %s", str(error.orig).partition("\n")[0])
-    return _answer(HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer")
+_DRIVERS = (sqlite3.Error, psycopg.Error)
+"""What comes past SQLAlchemy: rows of the log are written with the driver itself (persist.log_sink)."""
+_OURS = (sqlite3.ProgrammingError, sqlite3.NotSupportedError, psycopg.ProgrammingError, psycopg.NotSupportedError)
+"""A statement that cannot work on any database."""
+
+
+def _database_error(error: Exception) -> Response:
+    """503 while it is the database that fails: away, full, read-only after a failover, all connections taken."""
+    cause = (error.orig or error) if isinstance(error, DBAPIError) else error
+    if isinstance(cause, _OURS) or is_datas_fault(error):
+        return _fault(error)
+    log.error("database: %s", str(cause).partition("\n")[0])
+    response = _answer(HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer")
+    response.headers["Retry-After"] = str(RETRY_S)
+    return response
 
 
 def _fault(error: Exception) -> Response:

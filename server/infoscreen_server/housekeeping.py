@@ -8,11 +8,12 @@ import logging
 import signal
 import threading
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import FrameType
 from typing import Any
 
-from sqlalchemy import Engine, delete, exists, func, select, update
+from sqlalchemy import Engine, case, delete, exists, func, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import aliased
 
@@ -71,22 +72,25 @@ def run(config: ServerConfig) -> int:
 
 
 def run_housekeeping(config: ServerConfig, stop: threading.Event) -> int:
-    """Work until `stop` is set: counters every minute, offline clients every 5 s, the end of old rows every hour.
+    """Work until `stop` is set: offline clients every 5 s, counters and long incidents each minute, old rows each hour.
 
     Removals go on in every turn, behind what nobody may wait for.
     """
     engine = make_engine(config.database_url, hide_parameters=True)
     silence = timedelta(seconds=config.silence_s)
+    hearing = Hearing(silence, by_broker=config.mqtt is not None)
     count_at = prune_at = time.monotonic()
+    thinned_to: int | None = None
     try:
         while not stop.is_set():
             pause = OFFLINE_EVERY_S
             try:
-                mark_offline(engine, silence, datetime.now(UTC))
+                mark_offline(engine, silence, datetime.now(UTC), hearing)
                 fold_backlog(engine, stop)
                 if time.monotonic() >= count_at:
                     ingest_figures.take_sample(engine, datetime.now(UTC))
                     count_out(engine, datetime.now(UTC), stop)
+                    thinned_to = thin_incidents(engine, thinned_to, stop)
                     count_at = time.monotonic() + EVERY_S
                 if time.monotonic() >= prune_at:
                     prune(engine, config, datetime.now(UTC), stop)
@@ -101,8 +105,65 @@ def run_housekeeping(config: ServerConfig, stop: threading.Event) -> int:
     return 0
 
 
-def mark_offline(engine: Engine, silence: timedelta, now: datetime) -> int:
-    """Clients that were not heard of for `silence` are offline. Returns how many that are anew."""
+OUTAGE_LEAST, OUTAGE_SHARE = 5, 0.5
+"""Of the clients that are online: so many that fall silent together are not so many deaths. All of them are so, too."""
+DOUBT_MOST = timedelta(minutes=30)
+"""For so long it may be the server that does not hear. Alerts give an outage as long (alerts/outage.py)."""
+
+
+@dataclass(slots=True)
+class Hearing:
+    """Whether the silence of clients proves anything. Decided here alone for all whom housekeeping marks offline. Pure.
+
+    Nobody is marked for the length of `silence` after the server could not hear, for what the broker kept meanwhile has
+    to come in first; who is still silent then is marked back to its last word. The server could not hear
+
+    - before the first look, and where none was made for long: it was off, asleep, or without its database, or its clock
+      was set;
+    - as long as most clients fall silent at once: ingest is away, or the broker. Of real deaths the broker tells (last
+      will). Not for ever, and not where clients have no broker: a site that is cut off is silent at once as well.
+
+    Of a single client that is online the second cannot be told from its death.
+    """
+
+    silence: timedelta
+    by_broker: bool
+    looked_at: datetime | None = None
+    deaf_until: datetime | None = None
+    doubts_since: datetime | None = None
+
+    @property
+    def doubtful(self) -> timedelta:
+        """Half of the silence that counts: most are doubted before the first of them could be marked."""
+        return self.silence / 2
+
+    def proves(self, now: datetime, online: int, silent: int) -> bool:
+        """To be asked at every look. `silent`: of those online, how many were not heard of for `doubtful`."""
+        away = max(self.doubtful, timedelta(seconds=2 * OFFLINE_EVERY_S))
+        was_there = self.looked_at is not None and timedelta() <= now - self.looked_at <= away
+        self.looked_at = now
+        if not was_there:
+            self.doubts_since = None
+        if not was_there or self._doubts(now, online, silent):
+            self.deaf_until = now + self.silence
+        return self.deaf_until is None or now >= self.deaf_until
+
+    def _doubts(self, now: datetime, online: int, silent: int) -> bool:
+        many = silent == online > 1 or (silent >= OUTAGE_LEAST and silent > OUTAGE_SHARE * online)
+        if not (self.by_broker and many):
+            self.doubts_since = None
+            return False
+        self.doubts_since = self.doubts_since or now
+        return now - self.doubts_since < DOUBT_MOST
+
+
+def mark_offline(engine: Engine, silence: timedelta, now: datetime, hearing: Hearing | None = None) -> int:
+    """Clients that were not heard of for `silence` are offline, if that proves anything (`hearing`; None: it does).
+
+    Returns how many that are anew.
+    """
+    if hearing is not None and not hearing.proves(now, *_online_and_silent(engine, now - hearing.doubtful)):
+        return 0
     quiet = Client.online.is_(True) & (Client.last_alive < now - silence)
     with engine.connect() as connection:
         # A look first: a transaction that writes would hold up ingest for nothing nearly every time.
@@ -117,6 +178,14 @@ def mark_offline(engine: Engine, silence: timedelta, now: datetime) -> int:
         chronicle.turn(connection, [Turn(uuid, SpanKind.LINK, chronicle.OFFLINE, heard) for uuid, heard in rows])
     announce(engine)
     return len(rows)
+
+
+def _online_and_silent(engine: Engine, since: datetime) -> tuple[int, int]:
+    """How many clients are online, and how many of them were not heard of since then."""
+    silent = func.count(case((Client.last_alive < since, 1)))
+    with engine.connect() as connection:
+        online, quiet = connection.execute(select(func.count(), silent).where(Client.online.is_(True))).one()
+    return online, quiet
 
 
 def fold_backlog(engine: Engine, stop: threading.Event | None = None) -> int:
@@ -140,6 +209,44 @@ def fold_backlog(engine: Engine, stop: threading.Event | None = None) -> int:
                 connection.execute(delete(IncidentBacklog).where(mine))
         stop.wait(PAUSE_S)
     return len(waiting)
+
+
+THIN_S = 10.0
+"""Longest stretch of it: who fell silent must not wait for a client with a week of such events."""
+
+
+def thin_incidents(engine: Engine, behind: int | None, stop: threading.Event | None = None) -> int | None:
+    """Bound the events of incidents that do not end, of clients with events of ids above `behind` (None: of all).
+
+    Returns what to give as `behind` the next time. A transaction folds a bounded number of events three times and
+    deletes as many rows: some 50 ms.
+    """
+    stop = stop or threading.Event()
+    until = time.monotonic() + THIN_S
+    fresh = select(Client.uuid)
+    if behind is not None:
+        fresh = select(IncidentEvent.client_uuid).where(IncidentEvent.id > behind).distinct()
+    with engine.connect() as connection:
+        highest = connection.execute(select(func.max(IncidentEvent.id))).scalar() or 0
+        uuids = sorted(connection.scalars(fresh))
+    for uuid in uuids:
+        with engine.connect() as connection:
+            found = incident_store.overfull(connection, uuid)
+        for began_at in found:
+            while _thin(engine, uuid, began_at):
+                if stop.wait(PAUSE_S) or time.monotonic() >= until:
+                    return behind
+    return highest
+
+
+def _thin(engine: Engine, uuid: str, began_at: datetime) -> bool:
+    """Whether it pays to go on with this incident. What waits to be folded is not known yet."""
+    waits = exists().where(IncidentBacklog.client_uuid == Client.uuid)
+    lock = select(Client.uuid).where(Client.uuid == uuid, ~waits).with_for_update(key_share=True)
+    with writing(engine) as connection:
+        if connection.execute(lock).first() is None:
+            return False
+        return incident_store.thin_out(connection, uuid, began_at) > incident_store.FOLD_EVENTS // 4
 
 
 # --- the sliding counters ---------------------------------------------------------------------------------------------

@@ -13,13 +13,16 @@ from sqlalchemy.orm import aliased
 
 from infoscreen_server.db import insert_or, portions
 from infoscreen_server.happenings import Happenings
-from infoscreen_server.incidents import PLAYER, SCREEN, TOLD, Event, Told, contradictions, fold
+from infoscreen_server.incidents import PLAYER, SCREEN, TOLD, Event, Told, contradictions, fold, thin
 from infoscreen_server.incidents import Incident as Found
-from infoscreen_server.models import Client
+from infoscreen_server.models import Client, UtcTime
 from infoscreen_server.models_history import Incident, IncidentBacklog, IncidentEvent, IncidentKind
 
 FOLD_EVENTS = 2_000
 """Folded anew in one ingest: some 20 ms. A client with more has an incident of days, and housekeeping does it."""
+
+EVENTS_KEPT = 2_000
+"""The newest of one incident, however long it lasts, besides its first; those of two such numbers make it overfull."""
 
 _KINDS = (PLAYER, SCREEN)
 _other = aliased(Incident)
@@ -218,6 +221,54 @@ class _Changes(NamedTuple):
             connection.execute(_UPDATE_INCIDENT, ended_first)
         if self.fresh:
             connection.execute(insert(Incident), self.fresh)
+
+
+# --- long incidents ---------------------------------------------------------------------------------------------------
+
+
+def overfull(connection: Connection, uuid: str) -> list[datetime]:
+    """When the incidents of this client began that have more than twice EVENTS_KEPT events."""
+    of_client = IncidentEvent.client_uuid == uuid
+    too_many = select(IncidentEvent.id).where(of_client).order_by(IncidentEvent.at).limit(1).offset(2 * EVENTS_KEPT)
+    if connection.execute(too_many).first() is None:
+        return []
+    own = IncidentEvent.at.between(Incident.began_at, Incident.last_event_at)
+    statement = select(Incident.began_at).where(
+        Incident.client_uuid == uuid, Incident.kind.in_(_KINDS), too_many.where(own).exists()
+    )
+    return sorted(set(connection.scalars(statement)))
+
+
+def thin_out(connection: Connection, uuid: str, began_at: datetime) -> int:
+    """Leave out the oldest events that `thin` can do without of an incident; its newest EVENTS_KEPT stay.
+
+    Returns how many are gone: few, or none, if this leads no further. At most FOLD_EVENTS are looked at.
+    """
+    of_client = IncidentEvent.client_uuid == uuid
+    ends = select(func.max(Incident.last_event_at, type_=UtcTime())).where(
+        Incident.client_uuid == uuid, Incident.kind.in_(_KINDS), Incident.began_at == began_at
+    )
+    last_event_at = connection.execute(ends).scalar()
+    if last_event_at is None:
+        return 0
+    newest = select(IncidentEvent.at).where(of_client, IncidentEvent.at.between(began_at, last_event_at))
+    stays = connection.execute(newest.order_by(IncidentEvent.at.desc()).limit(1).offset(EVENTS_KEPT - 1)).scalar()
+    if stays is None:
+        return 0
+    base = _base(connection, uuid, began_at)
+    statement = select(IncidentEvent.id, *_EVENT).where(of_client, IncidentEvent.at >= base.since)
+    statement = statement.where(IncidentEvent.at < stays).order_by(IncidentEvent.at).limit(FOLD_EVENTS + 1)
+    rows = list(connection.execute(statement))
+    if len(rows) > FOLD_EVENTS:
+        # Of one time all or none: the fold has an order of its own among them.
+        rows = [row for row in rows if row.at < rows[-1].at]
+    found = sorted(((Event(*values), number) for number, *values in rows), key=lambda one: one[0].place)
+    thinned = thin([event for event, _number in found], [one for _number, one in base.last])
+    for some in portions([found[place][1] for place in thinned.gone]):
+        connection.execute(delete(IncidentEvent).where(IncidentEvent.id.in_(some)))
+    if thinned.instead:
+        connection.execute(insert(IncidentEvent), [{"client_uuid": uuid, **one._asdict()} for one in thinned.instead])
+    return len(thinned.gone) - len(thinned.instead)
 
 
 # --- the end of what is too old ---------------------------------------------------------------------------------------

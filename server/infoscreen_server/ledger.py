@@ -32,6 +32,9 @@ from infoscreen_shared.messages import (
 from infoscreen_shared.topics import logs_topic, topic
 
 UNKNOWN_CLIENT = "unknown client"
+LETTERS_AN_HOUR = 100
+"""Of one client and reason, dead letters of what was not accepted; further ones are only counted. All that was sent in
+vain looks the same, and a client that says it every 15 s would fill the table for as long as the retention."""
 MAX_HOSTNAME = 255
 
 
@@ -142,6 +145,8 @@ class Dead(NamedTuple):
     payload: str
     lane_id: int | None = None
     seq: int | None = None
+    stays: bool = False
+    """Of something that was accepted, the only copy: kept however many there are."""
 
 
 def keys_of(arrivals: list[Arrival]) -> tuple[set[str], set[LaneKey]]:
@@ -157,6 +162,11 @@ def keys_of(arrivals: list[Arrival]) -> tuple[set[str], set[LaneKey]]:
         elif isinstance(body, Hello):
             lanes.update((uuid, body.epoch, level) for level in body.lanes)
     return uuids, lanes
+
+
+def refused_of(arrivals: list[Arrival]) -> set[str]:
+    """The clients that sent what cannot be read: those that are known are locked too, none is created for it."""
+    return {uuid for uuid, body, _topic in arrivals if uuid is not None and isinstance(body, Refused)}
 
 
 @dataclass(slots=True)
@@ -191,6 +201,9 @@ class Ledger:
     def enter(self, arrival: Arrival) -> None:
         uuid, body, name = arrival
         if isinstance(body, Refused):
+            if uuid is not None and uuid not in self.clients and not self.settings.auto_register:
+                self._turn_away(uuid)
+                return
             self._count("rejected", 1)
             self._bury(Dead(uuid, body.topic, body.reason, body.payload))
         elif isinstance(body, Stale):
@@ -279,7 +292,7 @@ class Ledger:
         self.past.stored(uuid, level, rows, times, self.mark)
         self._count("cut", len(cuts))
         for cut in cuts:
-            self._bury(Dead(uuid, name, cut.reason, cut.original, lane_id, cut.seq))
+            self._bury(Dead(uuid, name, cut.reason, cut.original, lane_id, cut.seq, stays=True))
         return len(rows)
 
     def _tally(self, uuid: str, level: LogLevel, times: list[datetime]) -> None:
@@ -295,7 +308,8 @@ class Ledger:
         self._count("dead", len(rejected))
         for one in rejected:
             seq = None if lane_id is None else one.seq
-            self._bury(Dead(uuid, name, one.reason, one.raw, lane_id, seq))
+            # What has a number is acknowledged, and gone from the client then.
+            self._bury(Dead(uuid, name, one.reason, one.raw, lane_id, seq, stays=seq is not None))
 
     def _ack(self, uuid: str, epoch: str) -> Ack:
         return self.acks.setdefault((uuid, epoch), Ack(epoch, {}))

@@ -13,7 +13,8 @@ from typing import Any
 from flask import Flask, request
 from flask.sessions import SecureCookieSessionInterface
 from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from infoscreen_server.accounts import Caller, digest
 from infoscreen_server.db import writing
@@ -40,11 +41,19 @@ class Signed:
     token_hash: str
 
 
-def begin(engine: Engine, user_id: int, browser: str, now: datetime) -> str:
-    """A new session; returns its token, which is kept nowhere. Old ones of anybody go at the same time."""
+def begin(engine: Engine, user_id: int, password_hash: str, browser: str, now: datetime) -> str | None:
+    """A new session; returns its token, which is kept nowhere. Old ones of anybody go at the same time.
+
+    None, and no session, if the user is disabled by now, or has another password than the one that was checked: that
+    took time, and `end_all` may have passed meanwhile.
+    """
     token = secrets.token_urlsafe(32)
     row = {"user_id": user_id, "created_at": now, "last_used": now, "browser": browser[:MAX_BROWSER]}
+    same = (User.id == user_id) & (User.password_hash == password_hash) & User.disabled.is_(False)
     with writing(engine) as connection:
+        # Locked before any session, in the order of those who change users, and against them: they find this session.
+        if connection.execute(select(User.id).where(same).with_for_update(read=True)).first() is None:
+            return None
         connection.execute(delete(SignIn).where((SignIn.last_used < now - IDLE) | (SignIn.created_at < now - LONGEST)))
         connection.execute(insert(SignIn).values(token_hash=digest(token), **row))
     return token
@@ -68,8 +77,8 @@ def _note_use(engine: Engine, key: str, now: datetime) -> None:
     try:
         with writing(engine) as connection:
             connection.execute(update(SignIn).where(SignIn.token_hash == key).values(last_used=now))
-    except OperationalError:
-        # A busy or full database must not shut out someone who only reads.
+    except (DBAPIError, PoolTimeout):
+        # A busy, full or read-only database must not shut out someone who only reads.
         log.warning("the last use of a session could not be written")
 
 

@@ -81,8 +81,10 @@ def find(engine: Engine, token: str, now: datetime) -> Link | None:
     return Link(row.user_id, row.name)
 
 
-def use(engine: Engine, token: str, name: str, password: str, now: datetime) -> int | None:
-    """Set the password, once; returns the user's id, None if the link is void. `name` is for the first superadmin.
+def use(engine: Engine, token: str, name: str, password: str, now: datetime) -> tuple[int, str] | None:
+    """Set the password, once; returns the user's id and the password's hash, which begins a session.
+
+    None if the link is void. `name` is for the first superadmin.
 
     Raises AccountError, after which the link is as good as before, and Busy.
     """
@@ -98,7 +100,7 @@ def use(engine: Engine, token: str, name: str, password: str, now: datetime) -> 
             return None
         if link.user_id is not None:
             put_password(connection, link.user_id, password_hash)
-            return link.user_id
+            return link.user_id, password_hash
         if has_superadmin(connection):
             return None
-        return insert_user(connection, name, password_hash, Role.SUPERADMIN, now)
+        return insert_user(connection, name, password_hash, Role.SUPERADMIN, now), password_hash

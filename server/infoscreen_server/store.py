@@ -16,7 +16,19 @@ from sqlalchemy.exc import DBAPIError
 
 from infoscreen_server import persist
 from infoscreen_server.db import writing
-from infoscreen_server.ledger import Arrival, Body, Ledger, Policy, Presence, Refused, Settings, Stale, keys_of, wanted
+from infoscreen_server.ledger import (
+    Arrival,
+    Body,
+    Ledger,
+    Policy,
+    Presence,
+    Refused,
+    Settings,
+    Stale,
+    keys_of,
+    refused_of,
+    wanted,
+)
 from infoscreen_server.live_signal import announce
 from infoscreen_server.rows import MAX_DEAD_CHARS
 from infoscreen_shared.messages import Ack, Batch, Record, Rejected, clean, encode_record
@@ -82,7 +94,9 @@ def _transaction(
     uuids, lane_keys = keys_of(arrivals)
     with writing(engine) as connection:
         mark = persist.counter_mark(connection)
-        clients = persist.lock_clients(connection, uuids, received_at, create=settings.auto_register)
+        clients = persist.lock_clients(
+            connection, uuids, received_at, create=settings.auto_register, named=refused_of(arrivals)
+        )
         lanes = persist.lock_lanes(connection, [key for key in lane_keys if key[0] in clients], received_at)
         ledger = Ledger(received_at, settings, mark, clients, lanes)
         with persist.log_sink(connection, received_at) as sink:

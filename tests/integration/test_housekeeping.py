@@ -3,21 +3,26 @@
 import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, update
 
 from infoscreen_server import db, housekeeping, screenshots
 from infoscreen_server.config import ServerConfig
-from infoscreen_server.models import ScreenshotKind
+from infoscreen_server.housekeeping import Hearing
+from infoscreen_server.models import Lane, ScreenshotKind
+from infoscreen_server.models_history import Incident
 from infoscreen_server.screenshots import Upload
 from infoscreen_server.store import Arrival, Policy, Presence, ingest
 from infoscreen_shared.messages import LogLevel, ScreenHealthStatus
 from parts.fleet import ALL, NOW, OTHER, UUID, Fleet, batch, hours, item, of_items, uuid_of
+from parts.postgres import Postgres
 from parts.wait import wait_for
 
 DAY = timedelta(days=1)
+SILENCE = timedelta(seconds=45)
 BREATH_S = 0.005
 """Between two transactions of a busy door: SQLite's lock is not handed on in turn, so one that never rests keeps it."""
 
@@ -145,6 +150,29 @@ def test_prune_takes_pictures_that_are_too_old_or_too_many(fleet: Fleet, monkeyp
     assert pictures(fleet, OTHER) == ["periodic-4", "periodic-5"]
 
 
+def test_a_row_that_is_renewed_meanwhile_is_not_deleted(postgres: Postgres) -> None:
+    """Ingest holds an old lane, for which the deletion waits, and commits that it was heard of just now."""
+    old = Lane.last_seen < NOW + SILENCE
+    with Fleet(postgres.new_database()) as fleet:
+        for epoch in ("silent", "renewed"):
+            fleet.say(batch([1], epoch=epoch))
+        deleted: list[int] = []
+
+        def tidy() -> None:
+            with db.writing(fleet.engine) as mine:
+                deleted.append(db.delete_some(mine, Lane, old, 10))
+
+        pruning = threading.Thread(target=tidy)
+        with db.writing(fleet.engine) as connection:
+            connection.execute(update(Lane).where(Lane.epoch == "renewed").values(last_seen=NOW + DAY))
+            pruning.start()
+            waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            wait_for(lambda: fleet.rows(waits), "the deletion waits for ingest")
+        pruning.join(30)
+        assert deleted == [1]
+        assert fleet.rows("SELECT epoch FROM lanes") == ["renewed"]
+
+
 def test_uploads_and_prune_at_once_do_not_hold_each_other_up(fleet: Fleet) -> None:
     few = Policy(log_retention_days=3, periodic_screenshots_kept=2, incident_screenshots_kept=2)
     over = threading.Event()
@@ -220,12 +248,96 @@ def test_a_client_that_fell_silent_is_offline(fleet: Fleet) -> None:
     assert housekeeping.mark_offline(fleet.engine, silence, NOW + timedelta(seconds=46)) == 0
 
 
+def look(hearing: Hearing, seconds: float, online: int = 0, silent: int = 0) -> bool:
+    """Every 5 s up to then; the last answer."""
+    answer = False
+    at = NOW if hearing.looked_at is None else hearing.looked_at + timedelta(seconds=5)
+    while at <= NOW + timedelta(seconds=seconds):
+        answer = hearing.proves(at, online, silent)
+        at += timedelta(seconds=5)
+    return answer
+
+
+def test_no_silence_proves_anything_until_the_server_has_listened_for_so_long() -> None:
+    hearing = Hearing(SILENCE, by_broker=True)
+    assert not look(hearing, 0, 3, 1)
+    assert not look(hearing, 40, 3, 1)
+    assert look(hearing, 45, 3, 1)
+
+
+@pytest.mark.parametrize("gap", [180, -3600])
+def test_a_server_that_was_asleep_or_whose_clock_was_set_begins_anew(gap: int) -> None:
+    hearing = Hearing(SILENCE, by_broker=False)
+    assert look(hearing, 100)
+    after = NOW + timedelta(seconds=100 + gap)
+    assert [hearing.proves(after + timedelta(seconds=5 * n), 9, 9) for n in range(10)] == [False] * 9 + [True]
+
+
+@pytest.mark.parametrize(
+    ("online", "silent", "doubted"),
+    [
+        (1000, 1000, True),
+        (1000, 501, True),
+        (1000, 500, False),
+        (8, 5, True),
+        (7, 4, False),
+        (2, 2, True),
+        (2, 1, False),
+        (1, 1, False),
+        (0, 0, False),
+    ],
+)
+def test_many_that_fall_silent_at_once_are_not_so_many_deaths(online: int, silent: int, doubted: bool) -> None:
+    hearing = Hearing(SILENCE, by_broker=True)
+    assert look(hearing, 100, 1000, 3)
+    assert look(hearing, 600, online, silent) is not doubted
+    if doubted:
+        assert not look(hearing, 640, 1000, 3), "ingest is back, and reads what the broker kept"
+        assert look(hearing, 645, 1000, 3)
+        assert not look(hearing, 700, online, silent)
+        assert look(hearing, 700 + 31 * 60, online, silent), "not for ever"
+        look(hearing, 3000, online, 0)
+        assert not look(hearing, 3100, online, silent)
+
+
+def test_without_a_broker_a_site_may_fall_silent_at_once() -> None:
+    hearing = Hearing(SILENCE, by_broker=False)
+    look(hearing, 100, 9, 0)
+    assert look(hearing, 105, 9, 9)
+
+
+def test_after_a_stop_of_the_server_only_what_stays_silent_is_offline(tmp_path: Path) -> None:
+    """The first look comes before ingest has read a message. Back to the last word all the same."""
+    url = f"sqlite:///{tmp_path}/server.db"
+    before = datetime.now(UTC) - timedelta(minutes=3)
+    with Fleet(url) as fleet:
+        for number in range(6):
+            fleet.say(Presence(True), uuid=uuid_of(number), now=before)
+        stop = threading.Event()
+        config = ServerConfig(database_url=url, heartbeat_seconds=1)
+        loop = threading.Thread(target=housekeeping.run_housekeeping, args=(config, stop))
+        loop.start()
+        try:
+            wait_for(lambda: fleet.rows("SELECT 1 FROM ingest_samples"), "it has looked once")
+            assert fleet.rows("SELECT 1 FROM incidents") == []
+            for number in range(5):
+                fleet.say(Presence(True), uuid=uuid_of(number), now=datetime.now(UTC) + timedelta(minutes=1))
+            wait_for(lambda: fleet.rows("SELECT 1 FROM clients WHERE NOT online"), "the dead one is offline")
+        finally:
+            stop.set()
+            loop.join(5)
+        assert fleet.rows("SELECT client_uuid, kind FROM incidents") == [(uuid_of(5), "link")]
+        with fleet.engine.connect() as connection:
+            assert connection.scalars(select(Incident.began_at)).all() == [before]
+
+
 def test_the_loop_works_and_ends_when_told(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/server.db"
     with Fleet(url) as fleet:
         fleet.say(batch([1]), now=NOW - timedelta(days=200))
         stop = threading.Event()
-        loop = threading.Thread(target=housekeeping.run_housekeeping, args=(ServerConfig(database_url=url), stop))
+        config = ServerConfig(database_url=url, heartbeat_seconds=1)
+        loop = threading.Thread(target=housekeeping.run_housekeeping, args=(config, stop))
         loop.start()
         try:
             wait_for(lambda: fleet.rows("SELECT 1 FROM lanes") == [], "old lanes are gone")

@@ -95,6 +95,15 @@ def test_a_client_whose_state_changed_is_told(server: Server, fleet: Fleet, stre
     assert user.of("log") == []
 
 
+def test_a_client_that_was_heard_of_once_is_told_to_be_offline(fleet: Fleet, streams: Streams, admin: str) -> None:
+    """What says so changes the one state that there is, from its beginning on."""
+    stream = streams.open("?logs=false", admin)
+    fleet.say(Presence(online=True))
+    stream.waits_for("client")
+    fleet.say(Presence(online=False))
+    assert stream.waits_for("client", 2)[-1]["online"] is False
+
+
 def test_text_cannot_forge_events(fleet: Fleet, streams: Streams, admin: str) -> None:
     evil = "a\n\nevent: end\ndata: {}\n\nid: 99/9\r\rretry: 1\r\n\r\n: b\u2028data: x\u0085"
     stream = streams.open(token=admin)
@@ -103,7 +112,7 @@ def test_text_cannot_forge_events(fleet: Fleet, streams: Streams, admin: str) ->
     first, second = stream.waits_for("log", 2)
     assert (first["message"], first["context"]) == (evil, {evil: evil})
     assert second["message"] == "behind"
-    assert {event.name for event in stream.events} <= {"log", "client"}
+    assert {event.name for event in stream.events} <= {"log", "client", "place"}
     assert stream.retry >= 2000
     assert stream.last_id.startswith("2/")
 
@@ -133,6 +142,20 @@ def test_whoever_comes_back_gets_what_was_missed(fleet: Fleet, streams: Streams,
     # The header is the newer one: a browser sends it with the address that it began with.
     assert streams.open(f"?level=ERROR&after={last}", admin, Last_Event_ID=again.last_id).messages() == []
     assert streams.open(f"?level=ERROR&after={last}", admin).waits_for("log", 2)
+
+
+def test_how_far_it_is_is_an_event(fleet: Fleet, streams: Streams, admin: str) -> None:
+    """Also where nothing was for this one: a browser tells its script no `id` that comes alone."""
+    stream = streams.open("?level=ERROR", admin)
+    (event,) = stream.events
+    assert (event.name, event.id, event.data) == ("place", stream.last_id, {})
+    fleet.say(batch([1, 2]), batch([1], level=LogLevel.ERROR), batch([3]))
+    stream.waits_for("log")
+    fleet.say(batch(range(4, 9)))
+    # Within the time after which a quiet stream says that it lives.
+    wait_for(lambda: stream.events[-1].id.startswith("9/"), "the newest place", timeout=25)
+    assert [event.name for event in stream.events if event.name != "client"][:3] == ["place", "log", "place"]
+    assert stream.events[-1].name == "place"
 
 
 def test_of_much_that_was_missed_comes_the_newest(fleet: Fleet, streams: Streams, admin: str) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
 from infoscreen_server import accounts, sessions, set_up, throttle, users
 from infoscreen_server.accounts import Busy, add_user, password_fits
@@ -414,6 +414,54 @@ def test_a_disabled_user_is_out_at_once_and_stays_out(api: Api) -> None:
     users.set_disabled(api.engine, user_id(api, "anna"), False, api.now)
     assert not anna.is_signed_in(), "the old session does not come back"
     assert anna.sign_in("anna").status_code == 303
+
+
+def test_a_password_that_was_changed_while_it_was_checked_begins_no_session(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sign-in may wait at the gate for hashes; all sessions have been ended when it comes to begin one."""
+    thief, number, check = Person(api), user_id(api, "anna"), accounts.password_fits
+
+    def slowly(password_hash: str | None, password: str) -> bool:
+        fits = check(password_hash, password)
+        users.set_password(api.engine, number, "another horse battery")
+        return fits
+
+    monkeypatch.setattr(accounts, "password_fits", slowly)
+    refused = thief.sign_in("anna")
+    assert refused.status_code == 401
+    assert "The name or the password is wrong." in refused.text
+    monkeypatch.undo()
+    assert count(api, SignIn) == 0
+    assert not thief.is_signed_in()
+    assert count(api, SignInFailure) > 0, "it counts as one more guess"
+    assert thief.sign_in("anna", "another horse battery").status_code == 303
+
+
+@pytest.mark.parametrize("what", ["password", "disabled", "nothing"])
+def test_a_session_waits_for_whoever_changes_its_user(api: Api, what: str) -> None:
+    account = accounts.sign_in(api.engine, "anna", PASSWORD)
+    assert account is not None
+    assert account.password_hash not in repr(account)
+    new, made = accounts.hash_password("another horse battery"), []
+
+    def begin() -> None:
+        made.append(sessions.begin(api.engine, account.id, account.password_hash, "browser", api.now))
+
+    thread = threading.Thread(target=begin)
+    with users.changing(api.engine) as connection:
+        if what == "password":
+            users.put_password(connection, account.id, new)
+        elif what == "disabled":
+            connection.execute(update(User).where(User.id == account.id).values(disabled=True))
+            sessions.end_all(connection, account.id)
+        thread.start()
+        thread.join(0.5)
+        assert what == "nothing" or made == [], "it waits"
+    thread.join()
+    assert len(made) == 1
+    assert (made[0] is not None) == (what == "nothing")
+    assert count(api, SignIn) == (what == "nothing")
 
 
 def test_another_role_ends_the_sessions(api: Api) -> None:

@@ -2,10 +2,15 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from infoscreen_server.db import make_engine, upgrade
-from parts.fleet import Fleet, batch
+import pytest
+
+from infoscreen_server import app
+from infoscreen_server.db import make_engine, upgrade, writing
+from parts.api import NOW, Api
+from parts.fleet import Fleet, batch, item
 
 COUNT = "SELECT count(*) FROM client_logs"
 OTHER_PROCESS = """
@@ -34,3 +39,20 @@ def test_a_process_that_leaves_takes_nothing_from_those_that_stay(tmp_path: Path
                 assert connection.exec_driver_sql(COUNT).scalar_one() == number + 1
                 connection.rollback()
     engine.dispose()
+
+
+def test_a_request_waits_only_a_while_for_another_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All requests of the process wait with it."""
+    assert 2 * app.WRITER_WAIT_S < 20, "gunicorn ends what stands still for 30 s"
+    monkeypatch.setattr(app, "WRITER_WAIT_S", 0.2)
+    api = Api(f"sqlite:///{tmp_path / 'server.db'}")
+    records = {"level": "ERROR", "records": [item(None, NOW)]}
+    assert api.post(json=records).status_code == 200
+    other = make_engine(f"sqlite:///{tmp_path / 'server.db'}")
+    with writing(other):
+        began = time.monotonic()
+        assert api.post(json=records).status_code == 503
+        assert time.monotonic() - began < 5
+    assert api.post(json=records).status_code == 200
+    other.dispose()
+    api.close()

@@ -1,6 +1,7 @@
 """What the store promises, on SQLite and PostgreSQL: once, in order, accounted for, nobody held up by a bad datum."""
 
 import dataclasses
+import json
 import random
 import threading
 from collections.abc import Iterator
@@ -240,6 +241,72 @@ def test_an_unknown_client_is_turned_away_where_none_may_register(fleet: Fleet) 
     assert fleet.stats()["unknown_client"] == 6
     fleet.say(batch([1]), policy=closed, now=NOW + hours(1.1))
     assert len(fleet.rows("SELECT 1 FROM dead_letters")) == 2, "one an hour"
+
+
+def test_what_cannot_be_read_of_an_unknown_client_is_no_more_than_what_can(fleet: Fleet) -> None:
+    closed = dataclasses.replace(ALL, auto_register=False)
+    fleet.say(batch([1]), uuid=OTHER)
+    garbage = Refused(f"infoscreen/{UUID}/hello", "payload is not JSON", "x" * 16_000)
+    for _ in range(3):
+        assert fleet.say(garbage, garbage, batch([1]), policy=closed) == []
+    assert fleet.rows("SELECT reason, client_uuid, payload FROM dead_letters") == [("unknown client", UUID, "")]
+    assert fleet.stats() == {"unknown_client": 9}
+    fleet.say(garbage, policy=closed, uuid=OTHER)
+    assert fleet.rows("SELECT reason FROM dead_letters WHERE client_uuid = :uuid", uuid=OTHER) == [garbage.reason]
+    assert fleet.rows("SELECT uuid FROM clients") == [OTHER]
+    fleet.say(garbage)
+    assert fleet.rows("SELECT uuid FROM clients") == [OTHER], "nobody is registered by what cannot be read"
+    assert fleet.rows("SELECT reason FROM dead_letters WHERE payload <> '' AND client_uuid = :uuid", uuid=UUID) == [
+        garbage.reason
+    ]
+
+
+def test_a_client_that_sends_garbage_all_the_time_costs_so_many_letters_an_hour(fleet: Fleet) -> None:
+    fleet.say(batch([1]), batch([1], epoch="o"), Presence(True))
+    one, other = Refused("t", "payload is not JSON", "x"), Refused("t", "payload is not UTF-8", "x")
+    every = timedelta(seconds=15)
+    for n in range(130):
+        fleet.say(one, now=NOW + n * every)
+    fleet.say(*[other] * 7, uuid=UUID, now=NOW)
+    fleet.say(one, uuid=OTHER, now=NOW)
+    ingest(fleet.engine, [Arrival(None, one)] * 120, NOW, ALL, "mqtt")
+    kept = "SELECT client_uuid, reason, count(*) FROM dead_letters GROUP BY 1, 2 ORDER BY 1 NULLS LAST, 2"
+    assert fleet.rows(kept) == [
+        (UUID, one.reason, 100),
+        (UUID, other.reason, 7),
+        (OTHER, one.reason, 1),
+        (None, one.reason, 100),
+    ]
+    assert fleet.stats() == {"rejected": 130 + 7 + 1 + 120}
+    fleet.say(*[one] * 3, now=NOW + hours(1) + 2 * every)
+    assert fleet.rows(kept)[0] == (UUID, one.reason, 103), "the first ones are an hour ago"
+
+
+def test_so_many_doors_at_once_keep_no_more_letters(fleet: Fleet) -> None:
+    fleet.say(batch([1]))
+
+    def send() -> None:
+        for _ in range(4):
+            fleet.say(*[Refused("t", "payload is not JSON", "x")] * 10)
+
+    together(*[send] * 4)
+    assert len(fleet.rows("SELECT 1 FROM dead_letters")) == 100
+    assert fleet.stats() == {"rejected": 160}
+
+
+def test_what_was_accepted_keeps_its_letter_however_many_there_are(fleet: Fleet) -> None:
+    """What has a number is acknowledged: the letter is all that is left of it, or of what was cut off."""
+    bad = [item(n, message=5) for n in range(1, 131)]
+    assert fleet.cursor(of_items(bad)) == 130
+    long = [item(n, message="x" * (MAX_MESSAGE_CHARS + 1)) for n in range(131, 241)]
+    assert fleet.cursor(of_items(long, base=130)) == 240
+    assert fleet.rows("SELECT count(*) FROM dead_letters WHERE seq IS NOT NULL") == [240]
+    fleet.say(*[Heartbeat(OTHER, NOW, "evil")] * 110)
+    unnumbered = [item(None, clock=5) for _ in range(110)]
+    fleet.say(decode_logs(INFO, json.dumps({"records": unnumbered}).encode()))
+    assert fleet.rows("SELECT count(*) FROM dead_letters WHERE seq IS NULL GROUP BY reason") == [100, 100]
+    assert fleet.stats() == {"dead": 240, "cut": 110, "rejected": 110}
+    assert fleet.account() == (240, 110, 0, 130, 0)
 
 
 def test_state_is_the_newest_by_the_clients_clock(fleet: Fleet) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infoscreen_server.happenings import event_of
-from infoscreen_server.incidents import CODES, PLAYER, SCREEN, Event, Incident, Told, contradictions, fold
+from infoscreen_server.incidents import CODES, PLAYER, SCREEN, Event, Incident, Told, contradictions, fold, thin
 from infoscreen_shared.messages import LogLevel
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -220,3 +220,73 @@ def test_an_older_word_says_nothing() -> None:
 def test_codes_of_records_are_not_those_of_states() -> None:
     assert not [code for code in CODES if code.startswith("told.")]
     assert {code for code in ALL_CODES if not code.startswith("told.")} == CODES
+
+
+# --- long incidents ---------------------------------------------------------------------------------------------------
+
+
+def thinned(events: list[Event], last: list[Incident]) -> list[Event]:
+    """In the order of the fold, as `thin` wants it."""
+    events = sorted(events, key=lambda one: one.place)
+    gone, instead = thin(events, last)
+    return sorted(
+        [*(one for place, one in enumerate(events) if place not in gone), *instead], key=lambda one: one.place
+    )
+
+
+SOME_EVENTS = st.lists(st.tuples(st.integers(0, 400), st.sampled_from(ALL_CODES), st.integers(0, 2)), max_size=40)
+
+
+@settings(max_examples=300)
+@given(SOME_EVENTS, SOME_EVENTS)
+def test_thinning_changes_no_incident(some: list[tuple[int, str, int]], behind: list[tuple[int, str, int]]) -> None:
+    """Not now, not with what follows, and not where it is done again and again."""
+    events = [event(when, code, restart=restart, outage_s=restart) for when, code, restart in some]
+    later = [event(401 + when, code, restart=restart) for when, code, restart in behind]
+    first = thinned(events, [])
+    assert fold(first) == fold(events)
+    assert fold([*first, *later]) == fold([*events, *later])
+    again = thinned([*first, *later], [])
+    assert fold(again) == fold([*events, *later])
+    assert len(thinned(again, [])) <= len(again)
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        ["player.crashed"],
+        ["player.crashed", "player.restarting", "player.started"],
+        ["player.crashed", "screen.black", "player.restarting"],
+        ["player.exited", "expectation.cleared"],
+        ["screen.frozen", "player.restarting", "screen.recovered"],
+    ],
+)
+def test_an_endless_incident_is_a_few_events(codes: list[str]) -> None:
+    events = [event(n, codes[n % len(codes)], f"event {n}") for n in range(900)]
+    left = thinned(events, [])
+    assert len(left) < 7
+    assert left[0] == events[0]
+    assert fold(left) == fold(events)
+    last = fold(events[:1])
+    assert fold(thinned(events[1:], last), last) == fold(events), "also where its opener is known"
+
+
+def test_what_comes_late_counts_as_ever_but_an_end() -> None:
+    events = [event(n, code) for n in range(0, 900, 3) for code in ("player.crashed", "player.restarting")]
+    left = thinned(events, [])
+    for code in ("player.restarting", "player.crashed", "system.rebooting"):
+        for seconds in (-10, 100, 2000):
+            late = event(seconds, code)
+            assert fold([*left, late]) == fold([*events, late])
+    assert brief(fold([*left, event(400, "player.started")])) == [("player", 0, None, 300)]
+    assert brief(fold([*left, event(400, "screen.black")])) == [("player", 0, None, 300), ("screen", 400, None, 0)]
+
+
+def test_the_newest_word_that_a_player_was_given_up_stays() -> None:
+    codes = ["player.crashed", *["player.gave_up"] * 3, *["player.crashed"] * 50]
+    left = thinned([event(n, code) for n, code in enumerate(codes)], [])
+    assert [(one.at, one.code) for one in left] == [
+        (at(0), "player.crashed"),
+        (at(3), "player.gave_up"),
+        (at(53), "thinned.player"),
+    ]

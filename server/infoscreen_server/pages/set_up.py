@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from flask import Blueprint, Response, flash, make_response, redirect, render_template, request
+from flask import Blueprint, Response, flash, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from infoscreen_server import audit, set_up
@@ -33,13 +33,14 @@ def choose(token: str) -> AnyResponse:
     if password != request.form.get("again", ""):
         return _form(link, name, {"again": gettext("The two passwords differ.")})
     try:
-        user_id = set_up.use(parts().engine, token, name, password, parts().now())
+        chosen = set_up.use(parts().engine, token, name, password, parts().now())
     except AccountError as error:
         return _form(link, name, {error.field: gettext(error.text, **error.values)})
-    if user_id is None:
+    if chosen is None:
         raise _gone()
-    start_session(user_id)
     audit.note("password set by link", name=link.name or name)
+    if not start_session(*chosen):
+        return redirect(url_for("sign_in.form"), 303)
     flash(gettext("Your password is set, and you are signed in."))
     return redirect("/", 303)
 

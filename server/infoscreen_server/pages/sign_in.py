@@ -41,11 +41,10 @@ def enter() -> AnyResponse:
         audit.note("sign-in held back", name=name)
         return held_back(paused, lambda wrong: _form(onward, name, wrong))
     user = accounts.sign_in(parts().engine, name, password)
-    if user is None:
+    if user is None or not start_session(user.id, user.password_hash):
         audit.note("sign-in failed", name=name)
         return _form(onward, name, gettext("The name or the password is wrong."), 401)
     throttle.forgive(parts().engine, attempt)
-    start_session(user.id)
     audit.note("signed in", name=user.name)
     return redirect(onward, 303)
 
@@ -65,15 +64,22 @@ def held_back(paused: Paused, page: Callable[[str], Response]) -> Response:
     return response
 
 
-def start_session(user_id: int) -> None:
-    """A new session under a new token, whatever the browser brought along; an old one ends."""
+def start_session(user_id: int, password_hash: str) -> bool:
+    """A new session under a new token, whatever the browser brought along; an old one ends.
+
+    False, and all is as it was, if the user's password is no longer the one of this hash, or the user is disabled.
+    """
+    browser = request.headers.get("User-Agent", "")
+    token = sessions.begin(parts().engine, user_id, password_hash, browser, parts().now())
+    if token is None:
+        return False
     known = signed()
     if known is not None:
         sessions.end(parts().engine, known.token_hash)
     session.clear()
     session.permanent = True
-    browser = request.headers.get("User-Agent", "")
-    session[SESSION] = sessions.begin(parts().engine, user_id, browser, parts().now())
+    session[SESSION] = token
+    return True
 
 
 @blueprint.post("/sign-out")
