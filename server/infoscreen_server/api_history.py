@@ -16,11 +16,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from infoscreen_server import fleet, history, issues, queries, reliability
 from infoscreen_server.accounts import Access
-from infoscreen_server.api_export import cell
-from infoscreen_server.context import Refusal, access, caller, moment, no_client, parts
+from infoscreen_server.api_export import Separator, cell
+from infoscreen_server.context import Refusal, access, caller, moment, no_client, parts, retention
 from infoscreen_server.forms import TOKEN, Answer, ClientPath, FleetQuery, PageQuery, Query, answers
 from infoscreen_server.history import Period
-from infoscreen_server.models_history import IncidentKind
+from infoscreen_server.models_history import IncidentKind, SpanKind
 from infoscreen_shared.messages import MAX_CODE_CHARS, LogLevel, clean, timestamp_text
 
 # --- what comes in ----------------------------------------------------------------------------------------------------
@@ -32,6 +32,13 @@ class TimelineQuery(Query):
 
 class ReliabilityQuery(FleetQuery):
     period: Period = Field(Period.WEEK, description="up to now")
+
+
+class ReliabilityCsvQuery(ReliabilityQuery):
+    separator: Separator = Field(
+        Separator.COMMA,
+        description="semicolon: numbers have a decimal comma then; both are what Excel asks for, as in German",
+    )
 
 
 class IncidentQuery(PageQuery):
@@ -73,6 +80,11 @@ class Timeline(Answer):
     link: list[Segment]
     process: list[Segment]
     screen: list[Segment]
+    coarse: list[SpanKind] = Field(
+        description=f"of these there are more than {history.MAX_SEGMENTS} segments, put together for drawing: each "
+        f" of {history.MAX_SEGMENTS} equal stretches of the period has the worst of its states. Their lengths are "
+        "not the lengths of the states; for those see the incidents, or ask for a shorter period"
+    )
 
 
 class IncidentAnswer(Answer):
@@ -106,9 +118,12 @@ class ClientReliability(Answer):
     mttr_s: float | None = Field(description="mean duration of the incidents that ended")
     down_s: float
     observed_s: float = Field(
-        description="since registration, within the period; while the client is offline up to when it was last heard of"
+        description="since registration, within the period and the time for which incidents are kept "
+        "(LOG_RETENTION_DAYS); while the client is offline up to when it was last heard of"
     )
-    reachable: float | None = Field(description="share of the time since registration in which it was heard of")
+    reachable: float | None = Field(
+        description="share of the time since registration, as far as it is kept, in which it was heard of"
+    )
 
 
 class Reliability(Answer):
@@ -147,7 +162,7 @@ class Acknowledged(Answer):
 _CSV: dict[str, Any] = {
     "description": (
         "RFC 4180, in UTF-8 with a byte order mark, the least available first. An apostrophe stands before a text that "
-        "a spreadsheet could take for a formula."
+        "a spreadsheet could take for a formula. With `separator=semicolon` numbers have a decimal comma."
     ),
     "content": {"text/csv": {"schema": {"type": "string"}}},
 }
@@ -161,14 +176,20 @@ past = APIBlueprint("past", __name__)
 @past.get("/api/clients/<uuid>/timeline", operation_id="timeline", security=TOKEN, responses=answers(Timeline, 404))
 @access(Access.USER_OR_HIGHER)
 def timeline(path: ClientPath, query: TimelineQuery) -> Response:
-    """What a client's link, player and screen were, oldest first. What is not known is left out."""
+    """What a client's link, player and screen were, oldest first. What is not known is left out.
+
+    Of a kind in `coarse` there were too many states to give each: it is good for drawing, not for adding up.
+    """
     now = parts().now()
     start = now - query.period.length
     with parts().engine.connect() as connection:
         if not queries.client_exists(connection, path.uuid):
             raise no_client()
-        found = history.timeline(connection, path.uuid, start, now, now)
-    return jsonify(_plain({"start": start, "end": now, **found}))
+        found = history.timeline(connection, path.uuid, start, now, now, retention=retention())
+    drawn = {kind: history.condensed(segments, start, now) for kind, segments in found.items()}
+    coarse = [kind for kind, segments in found.items() if len(segments) > history.MAX_SEGMENTS]
+    plain = {kind: [each._asdict() for each in segments] for kind, segments in drawn.items()}
+    return jsonify(_plain({"start": start, "end": now, **plain, "coarse": coarse}))
 
 
 @past.get("/api/clients/<uuid>/incidents", operation_id="incidents", security=TOKEN, responses=answers(Incidents, 404))
@@ -193,10 +214,10 @@ def fleet_reliability(query: ReliabilityQuery) -> Response:
 
 @past.get("/api/reliability.csv", operation_id="reliability_csv", security=TOKEN, responses=answers(_CSV))
 @access(Access.USER_OR_HIGHER)
-def reliability_csv(query: ReliabilityQuery) -> Response:
+def reliability_csv(query: ReliabilityCsvQuery) -> Response:
     """The same as CSV."""
     _start, end, rows = _reliability(query)
-    response = make_response("\ufeff" + csv_text(rows))
+    response = make_response("\ufeff" + csv_text(rows, query.separator))
     response.content_type = "text/csv; charset=utf-8"
     name = f"reliability-{query.period}-{end:%Y%m%dT%H%M%SZ}.csv"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
@@ -208,16 +229,27 @@ def _reliability(query: ReliabilityQuery) -> tuple[datetime, datetime, list[dict
     start = at.now - query.period.length
     with parts().engine.connect() as connection:
         conditions = fleet.conditions(connection, query.wanted, at)
-        return start, at.now, reliability.fleet_reliability(connection, start, at.now, at.now, conditions)
+        rows = reliability.fleet_reliability(connection, start, at.now, at.now, conditions, retention=retention())
+    return start, at.now, rows
 
 
-def csv_text(rows: Iterable[dict[str, Any]]) -> str:
+def csv_text(rows: Iterable[dict[str, Any]], separator: Separator) -> str:
     """Names come from people and kiosks: none of them is to be run as a formula."""
     out = io.StringIO()
-    writer = csv.writer(out)
+    writer = csv.writer(out, delimiter=";" if separator is Separator.SEMICOLON else ",")
     writer.writerow(CSV_COLUMNS)
-    writer.writerows([cell(row[name]) for name in CSV_COLUMNS] for row in rows)
+    writer.writerows([_cell(row[name], separator) for name in CSV_COLUMNS] for row in rows)
     return out.getvalue()
+
+
+def _cell(value: object, separator: Separator) -> str:
+    """Where a semicolon separates, a number's fraction stands behind a comma.
+
+    >>> _cell(0.5, Separator.SEMICOLON), _cell(0.5, Separator.COMMA), _cell("v0.5", Separator.SEMICOLON)
+    ('0,5', '0.5', 'v0.5')
+    """
+    text = cell(value)
+    return text.replace(".", ",") if isinstance(value, float) and separator is Separator.SEMICOLON else text
 
 
 @past.get("/api/issues", operation_id="issues", security=TOKEN, responses=answers(Issues))

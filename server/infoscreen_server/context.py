@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -73,6 +73,11 @@ def is_page() -> bool:
 def moment() -> At:
     """Now, and how long a client may have been silent."""
     return At(parts().now(), parts().config.silence_s)
+
+
+def retention() -> timedelta:
+    """For how long incidents and states are kept after they ended."""
+    return timedelta(days=parts().config.log_retention_days)
 
 
 def no_client() -> Refusal:

@@ -39,7 +39,7 @@ _LENGTHS = {
 MAX_SPANS = 20_000
 """Read for one picture, newest first: more than a kiosk has in a month, unless it tells another state every minute."""
 MAX_SEGMENTS = 500
-"""Of one kind in one picture: as many as can be told apart."""
+"""Of one kind in one picture: as many as can be told apart. `condensed` makes so many out of more."""
 
 # --- the timeline of one client ---------------------------------------------------------------------------------------
 
@@ -55,14 +55,15 @@ class Segment(NamedTuple):
 
 
 def timeline(
-    connection: Connection, uuid: str, start: datetime, end: datetime, now: datetime
-) -> dict[str, list[dict[str, Any]]]:
+    connection: Connection, uuid: str, start: datetime, end: datetime, now: datetime, *, retention: timedelta
+) -> dict[str, list[Segment]]:
     """Per kind (link, process, screen) what a client's state was from `start` to `end`, oldest first, without overlap.
 
     Where it was offline, process and screen are its last known (`known` is false). Times of which nothing is known are
-    left out. A kind with more than MAX_SEGMENTS is drawn coarser: the worst of each stretch.
+    left out, and what was longer ago than states are kept (`retention`): a state that lasts is still there from before
+    that, but not the silence that it went through. All lengths are the true ones; to draw many, see `condensed`.
     """
-    end = min(end, now)
+    start, end = max(start, now - retention), min(end, now)
     statement = (
         select(StateSpan.kind, StateSpan.state, StateSpan.began_at, StateSpan.ended_at)
         .where(StateSpan.client_uuid == uuid, StateSpan.began_at < end)
@@ -78,7 +79,7 @@ def timeline(
     offline = [each for each in found[SpanKind.LINK] if each.state == "offline"]
     for kind in (SpanKind.PROCESS, SpanKind.SCREEN):
         found[kind] = list(overlaid(found[kind], offline))
-    return {str(kind): [each._asdict() for each in condensed(found[kind], start, end)] for kind in found}
+    return {str(kind): segments for kind, segments in found.items()}
 
 
 def overlaid(segments: Iterable[Segment], offline: Sequence[Segment]) -> Iterable[Segment]:
@@ -113,15 +114,18 @@ def overlaid(segments: Iterable[Segment], offline: Sequence[Segment]) -> Iterabl
 
 
 _BAD = frozenset({"crashed", "BLACK", "FROZEN", "offline"})
-_GOOD = frozenset({"running", "OK", "online"})
+GOOD = frozenset({"running", "OK", "online"})
+"""One of each kind: nobody is needed."""
 
 
 def _badness(segment: Segment) -> int:
-    return 2 if segment.state in _BAD else 0 if segment.state in _GOOD else 1
+    return 2 if segment.state in _BAD else 0 if segment.state in GOOD else 1
 
 
 def condensed(segments: Sequence[Segment], start: datetime, end: datetime, most: int = MAX_SEGMENTS) -> list[Segment]:
     """At most `most` segments: if there are more, each of so many equal stretches shows the worst of its states.
+
+    For drawing alone: a state then has the lengths of its stretches, and three minutes may become an hour and a half.
 
     >>> from datetime import UTC
     >>> def at(minute): return datetime(2026, 1, 2, 3, minute, tzinfo=UTC)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Select, bindparam, delete, func, or_, select, tuple_, update
+from sqlalchemy import Connection, Engine, Select, bindparam, case, delete, func, or_, select, tuple_, update
 
 from infoscreen_server.db import insert_or, writing
 from infoscreen_server.models import Client
@@ -19,7 +19,7 @@ from infoscreen_shared.messages import LogLevel
 WARNINGS = 5
 """More than so many of one code, over the whole fleet, are an issue; of errors each one is."""
 MAX_ISSUES = 200
-"""In one answer, the worst first."""
+"""In one answer, those that nobody knows of yet before the others, the worst first."""
 MAX_CLIENTS = 200
 """Of one issue in one answer, the loudest first."""
 WINDOW = timedelta(hours=SUMMARY_HOURS)
@@ -34,16 +34,20 @@ class Issue(NamedTuple):
 
 
 def active_issues(connection: Connection, now: datetime) -> list[dict[str, Any]]:
-    """Errors before warnings, then those of most clients and records first.
+    """Those that are not acknowledged first; then errors before warnings, those of most clients and records first.
 
     Keys: level, code, clients and records (how many), last_at, last_message, last_client (uuid), acknowledgement (None,
     or note, by, at).
     """
     groups = _groups(now).subquery()
+    valid = _acknowledged(connection, now)
+    is_known = tuple_(groups.c.level, groups.c.code).in_([tuple(issue) for issue in valid])
     # "ERROR" sorts before "WARN".
     order = (groups.c.level, groups.c.clients.desc(), groups.c.records.desc(), groups.c.code)
-    rows = connection.execute(select(groups).where(groups.c.place == 1).order_by(*order).limit(MAX_ISSUES)).all()
-    valid = _acknowledged(connection, now)
+    statement = select(groups).where(groups.c.place == 1)
+    if valid:
+        statement = statement.order_by(case((is_known, 1), else_=0))
+    rows = connection.execute(statement.order_by(*order).limit(MAX_ISSUES)).all()
     return [
         {
             "level": row.level,

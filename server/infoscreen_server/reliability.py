@@ -1,8 +1,9 @@
 """How reliable the kiosks are: availability, incidents, and the times between and until repair. Rule and reads.
 
-A kiosk is observed from its registration on, and while it is offline up to when it was last heard of: what happened
-behind that it will tell later. Of the observed time it was available when neither its player nor its screen had an
-incident. Time without connection is no fault of the picture and stands apart, as `reachable`.
+A kiosk is observed from its registration on, but no further back than incidents are kept, and while it is offline up
+to when it was last heard of: what happened behind that it will tell later. Of the observed time it was available when
+neither its player nor its screen had an incident. Time without connection is no fault of the picture and stands apart,
+as `reachable`.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -73,6 +74,20 @@ def observed(window: Window, registered_at: datetime, last_alive: datetime | Non
     return Window(start, max(start, end))
 
 
+def kept(window: Window, now: datetime, retention: timedelta) -> Window:
+    """The part of the window of which nothing was deleted for its age; it may be empty.
+
+    Housekeeping deletes incidents that ended before the retention (housekeeping.prune). Further back a time without
+    incidents looks like one whose incidents were deleted.
+
+    >>> def at(hour): return datetime(2026, 1, 2, hour, tzinfo=UTC)
+    >>> left = kept(Window(at(0), at(9)), at(9), timedelta(hours=7))
+    >>> left.start.hour, left.end.hour
+    (2, 9)
+    """
+    return Window(max(window.start, now - retention), window.end)
+
+
 def measured(outages: Iterable[Outage], window: Window) -> Reliability:
     """The figures over one observed window. `outages` in order of their beginning; they may overlap.
 
@@ -108,10 +123,24 @@ def measured(outages: Iterable[Outage], window: Window) -> Reliability:
     return Reliability(window.length, down, incidents, repaired, repair)
 
 
-def daily(outages: Sequence[Outage], known: Window, days: Sequence[Window]) -> list[float | None]:
-    """Availability per day; None for a day of which nothing is known."""
+def daily(outages: Sequence[Outage], known: Window, days: Sequence[Window]) -> list[Reliability]:
+    """The figures of each day, over the part of it that is known."""
     parts = [Window(max(day.start, known.start), min(day.end, known.end)) for day in days]
-    return [measured(outages, part).availability if part.length else None for part in parts]
+    return [measured(outages, part) for part in parts]
+
+
+def together(figures: Iterable[Reliability]) -> float | None:
+    """Availability over windows that follow each other: that of one window as long as all of them.
+
+    Each counts by what of it was observed: ten minutes of a day are no day.
+
+    >>> def figures(observed, down): return Reliability(timedelta(hours=observed), timedelta(hours=down), 0, 0, ZERO)
+    >>> together([figures(24, 0), figures(1, 1), figures(0, 0)])
+    0.96
+    """
+    every = list(figures)
+    observed_sum = sum((each.observed for each in every), ZERO)
+    return 1 - sum((each.down for each in every), ZERO) / observed_sum if observed_sum else None
 
 
 def last_days(now: datetime, days: int) -> list[Window]:
@@ -145,13 +174,18 @@ def fleet_reliability(
     end: datetime,
     now: datetime,
     conditions: Sequence[ColumnElement[bool]] = (),
+    *,
+    retention: timedelta,
 ) -> list[dict[str, Any]]:
     """One row per client that meets the conditions, the least available first, then the one with most incidents.
 
+    Incidents are kept for `retention`; what was before that is not observed.
+
     Keys: uuid, name, hostname, location; availability (0 to 1, None if not observed), incidents, mtbf_s, mttr_s (None
-    where there is none), down_s, observed_s, reachable (share of the time since registration with a connection).
+    where there is none), down_s, observed_s, reachable (share of the time since registration, as far as it is kept,
+    with a connection).
     """
-    window = Window(start, min(end, now))
+    window = kept(Window(start, min(end, now)), now, retention)
     clients = connection.execute(select(*_CLIENT).where(*conditions)).all()
     pasts = _pasts(connection, window, [row.uuid for row in clients] if conditions else None)
     # One after the other: the outages of all at once would be a hundred thousand pairs to keep.
@@ -235,14 +269,17 @@ def _outages(past: Sequence[Any] | None, which: slice) -> list[Outage]:
 
 
 def daily_availability(
-    connection: Connection, uuids: Collection[str], days: int, now: datetime
-) -> dict[str, list[float | None]]:
-    """For each of these clients its availability on each of the last UTC days, oldest first, today up to now."""
+    connection: Connection, uuids: Collection[str], days: int, now: datetime, *, retention: timedelta
+) -> dict[str, list[Reliability]]:
+    """For each of these clients its figures on each of the last UTC days, oldest first, today up to now.
+
+    Nothing is observed of a day of which nothing is known, nor kept: incidents are for `retention`.
+    """
     spans = last_days(now, days)
-    window = Window(spans[0].start, now)
+    window = kept(Window(spans[0].start, now), now, retention)
     pasts = _pasts(connection, window, uuids)
     rows = connection.execute(select(*_CLIENT).where(Client.uuid.in_(sorted(uuids))))
-    answer: dict[str, list[float | None]] = {}
+    answer: dict[str, list[Reliability]] = {}
     for row in rows:
         known = observed(window, row.registered_at, row.last_alive, online=row.online)
         answer[row.uuid] = daily(_outages(pasts.get(row.uuid), _PICTURE), known, spans)

@@ -1,19 +1,23 @@
 """The live view in a real browser: lines that come in, pause, and what there is where no stream can be had."""
 
 import itertools
+import json
 import re
-from collections.abc import Iterator
-from datetime import UTC, datetime
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from browser.conftest import Visit
 from infoscreen_server.store import Presence
-from infoscreen_shared.messages import LogLevel
+from infoscreen_shared.messages import LogLevel, timestamp_text
 from parts.dashboard import Dashboard
 from parts.fleet import Fleet, item, of_items
+from parts.wait import wait_for
 
 STREAM = re.compile("/api/stream")
 ROWS = "[data-live-rows] > li"
@@ -124,6 +128,259 @@ def test_a_clients_state_changes_in_place(visit: Visit, kiosks: list[Kiosk]) -> 
         kiosks[7].is_there(online)
         expect(row).to_contain_text(word)
     assert page.evaluate("window.same") is True
+
+
+def told(*events: tuple[str, dict[str, Any]], place: str = "1/1") -> str:
+    """The body of a stream that says this and breaks off, to be gone on with after a long while."""
+    lines = [f"event: {name}\nid: {place}\ndata: {json.dumps(data)}\n\n" for name, data in events]
+    return "retry: 3600000\n\n" + "".join(lines)
+
+
+def stream_says(page: Page, *bodies: str | int) -> list[str]:
+    """In place of the server's stream: one body after the other, or a refusal; returns the addresses asked for."""
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        body = bodies[min(len(asked), len(bodies) - 1)]
+        asked.append(route.request.url)
+        if isinstance(body, int):
+            route.fulfill(status=body, body="{}")
+        else:
+            route.fulfill(status=200, content_type="text/event-stream", body=body)
+
+    page.route(STREAM, answer)
+    return asked
+
+
+def comes(page: Page, asked: Sequence[object], number: int) -> None:
+    """Routes are answered while something is asked of the page."""
+    wait_for(lambda: page.evaluate("true") and len(asked) >= number, f"request {number}")
+
+
+def after_of(url: str) -> str:
+    return parse_qs(urlsplit(url).query)["after"][0]
+
+
+def test_it_goes_on_where_the_stream_was_though_nothing_came(visit: Visit) -> None:
+    """A tab that is hidden and shown, and a proxy that answers 502 while the server starts again."""
+    visitor = visit()
+    page = visitor.page
+    page.clock.install()
+    first, second = told(("place", {}), place="777/7"), told(("place", {}), place="888/8")
+    asked = stream_says(page, first, second, 502, second)
+    visitor.open("/system")
+    state = page.locator("[data-live-state]")
+    for number, place in ((2, "777/7"), (3, "888/8")):
+        expect(state).to_contain_text("broke off")
+        page.evaluate(HIDE, True)
+        page.evaluate(HIDE, False)
+        comes(page, asked, number)
+        assert after_of(asked[-1]) == place
+    expect(state).to_contain_text("There is no live view now")
+    page.clock.fast_forward(31_000)
+    comes(page, asked, 4)
+    assert after_of(asked[-1]) == "888/8"
+    assert all(fault.endswith(": 502") for fault in visitor.faults), visitor.faults
+    visitor.faults.clear()
+
+
+def test_the_servers_place_is_gone_on_with(visit: Visit, kiosks: list[Kiosk]) -> None:
+    """Nothing came that this page shows; what was passed over for it is not looked through again."""
+    page = visit().open("/system?level=ERROR")
+    is_live(page)
+    began = page.locator("[data-stream]").get_attribute("data-stream")
+    assert began is not None
+    kiosks[0].say("not wanted", level=LogLevel.WARN)
+    page.evaluate(HIDE, True)
+    page.evaluate(HIDE, False)
+    is_live(page)
+    kiosks[0].say("wanted")
+    expect(page.locator(ROWS).first).to_contain_text("wanted")
+    page.evaluate(HIDE, True)
+    with page.expect_request(STREAM) as asked:
+        page.evaluate(HIDE, False)
+    assert int(after_of(asked.value.url).split("/")[0]) >= int(after_of(began).split("/")[0]) + 2
+    is_live(page)
+
+
+FOCUSED = "document.activeElement.innerText + ' ' + (document.activeElement.ariaLabel ?? '')"
+
+
+@pytest.mark.parametrize(
+    "target", ["#timeline-table > summary", ".head .actions a >> text=Edit", "a.tally >> nth=1", "#incidents ~ table a"]
+)
+def test_a_page_is_drawn_again_under_the_focus(visit: Visit, kiosks: list[Kiosk], target: str) -> None:
+    """Also where what has the focus has no name; there it stays, and what is open stays open."""
+    kiosk = kiosks[9]
+    kiosk.is_there(True)
+    kiosk.is_there(False)
+    kiosk.is_there(True)
+    visitor = visit("admin")
+    with visitor.page.expect_response(STREAM):
+        page = visitor.open(f"/clients/{kiosk.uuid}")
+    state = page.locator(".head .actions .badge").first
+    expect(state).to_contain_text("Online")
+    focused = page.locator(target).first
+    summary = "summary" in target
+    if summary:
+        focused.click()
+    focused.evaluate("(each) => each.removeAttribute('id')")
+    page.evaluate("for (const each of document.querySelectorAll('#client [id]')) if (!each.open) each.dataset.old = 1")
+    focused.focus()
+    before = page.evaluate(FOCUSED)
+    kiosk.is_there(False)
+    expect(state).to_contain_text("Offline")
+    assert page.evaluate(FOCUSED) == before
+    assert page.evaluate("document.activeElement.matches(':is(a, summary)') && !document.querySelector('[data-old]')")
+    assert page.locator("#timeline-table").evaluate("(each) => each.open") is summary
+
+
+def test_what_someone_types_is_not_drawn_over(visit: Visit, kiosks: list[Kiosk]) -> None:
+    """Nor on the way to the button."""
+    kiosks[0].say("an issue to acknowledge", code="typed.issue")
+    kiosks[7].is_there(False)
+    visitor = visit()
+    with visitor.page.expect_response(STREAM):
+        page = visitor.open("/system")
+    issue = page.locator("#issues details[id^=issue-]").first
+    issue.locator("summary").click()
+    note = issue.locator("input[name=note]")
+    note.fill("someone is on the way")
+    for number, online in enumerate((True, False)):
+        with page.expect_response(lambda answer: "x-refresh" in answer.request.headers, timeout=15_000) as answered:
+            kiosks[7].is_there(online)
+        answered.value.finished()
+        page.wait_for_timeout(300)
+        expect(note).to_have_value("someone is on the way")
+        if not number:
+            page.keyboard.press("Tab")
+            assert page.evaluate("document.activeElement.localName") == "button"
+
+
+def messages(page: Page) -> list[str]:
+    return page.locator(f"{ROWS} .log-message").all_inner_texts()
+
+
+def older(page: Page) -> list[str]:
+    with page.expect_navigation():
+        page.get_by_role("link", name="Older").click()
+    return messages(page)
+
+
+def test_without_a_stream_no_record_is_between_the_list_and_older(visit: Visit, kiosks: list[Kiosk]) -> None:
+    visitor = visit("admin")
+    page = visitor.page
+    page.clock.install()
+    page.route(STREAM, lambda route: route.fulfill(status=429, body="{}"))
+    visitor.open(f"/clients/{kiosks[6].uuid}/logs")
+    expect(page.locator("[data-live-state]")).to_contain_text("There is no live view now")
+    said = [f"meanwhile {n}" for n in range(60)]
+    kiosks[6].say(*said)
+    page.clock.fast_forward(31_000)
+    expect(page.locator(ROWS).first).to_contain_text("meanwhile 59")
+    found = messages(page)
+    assert found == said[:39:-1]
+    found += older(page) + older(page)
+    assert found == said[::-1]
+    assert all(fault.endswith(": 429") for fault in visitor.faults), visitor.faults
+    visitor.faults.clear()
+
+
+def test_what_comes_late_takes_its_place(visit: Visit, kiosks: list[Kiosk]) -> None:
+    """The page was drawn again without a stream, and that one comes back with what came meanwhile."""
+    visitor = visit("admin")
+    page = visitor.page
+    page.clock.install()
+    page.route(STREAM, lambda route: route.fulfill(status=429, body="{}"))
+    visitor.open(f"/clients/{kiosks[6].uuid}/logs?q=belated")
+    expect(page.locator("[data-live-state]")).to_contain_text("There is no live view now")
+    said = [f"belated {n}" for n in range(50)]
+    kiosks[6].say(*said)
+    page.clock.fast_forward(31_000)
+    expect(page.locator(ROWS).first).to_contain_text("belated 49")
+    page.unroute(STREAM)
+    page.clock.fast_forward(31_000)
+    is_live(page)
+    kiosks[6].say("belated, from yesterday", timestamp=timestamp_text(datetime.now(UTC) - timedelta(days=1)))
+    kiosks[6].say("belated, and now")
+    wanted = ["belated, and now", *said[::-1], "belated, from yesterday"]
+    expect(page.locator(f"{ROWS} .log-message")).to_have_text(wanted)
+    # What lies far behind the others is no reason to pass over what is between them.
+    assert older(page) == said[29:9:-1]
+    assert all(fault.endswith(": 429") for fault in visitor.faults), visitor.faults
+    visitor.faults.clear()
+
+
+def test_what_the_list_has_no_room_for_is_behind_older(visit: Visit, kiosks: list[Kiosk]) -> None:
+    page = visit("admin").open(f"/clients/{kiosks[6].uuid}/logs?q=flood")
+    is_live(page)
+    kiosks[6].say("flood begins")
+    expect(page.locator(ROWS)).to_have_count(1)
+    expect(page.get_by_role("link", name="Older")).to_be_hidden()
+    for part in range(3):
+        kiosks[6].say(*(f"flood {part * 200 + n}" for n in range(200)))
+        expect(page.locator(f"{ROWS} .log-message").first).to_have_text(f"flood {part * 200 + 199}")
+    found = messages(page)
+    assert found == [f"flood {n}" for n in range(599, 99, -1)]
+    assert older(page) == [f"flood {n}" for n in range(99, 79, -1)]
+
+
+class Renders:
+    """Holds up what the page is drawn again from, and notes when it was asked for and answered."""
+
+    def __init__(self, page: Page, length: float) -> None:
+        self.page, self.length = page, length
+        self.spans: list[tuple[float, float]] = []
+        self.running = self.most = 0
+        page.route(lambda _: True, self._answer)
+
+    def _answer(self, route: Route) -> None:
+        if "x-refresh" not in route.request.headers:
+            route.fallback()
+            return
+        began = time.monotonic()
+        self.running += 1
+        self.most = max(self.most, self.running)
+        answer = route.fetch()
+        self.page.wait_for_timeout(1000 * self.length)
+        self.running -= 1
+        route.fulfill(response=answer)
+        self.spans.append((began, time.monotonic()))
+
+    def watch(self, seconds: float) -> None:
+        self.page.wait_for_timeout(1000 * seconds)
+
+
+def test_a_flapping_kiosk_does_not_take_up_the_server(visit: Visit, kiosks: list[Kiosk]) -> None:
+    """The page is drawn again soon, then no sooner than ten times the length of a drawing after it."""
+    page = visit("user").open("/")
+    renders = Renders(page, 0.4)
+    began = time.monotonic()
+    while time.monotonic() - began < 9:
+        kiosks[7].is_there(online=int(10 * (time.monotonic() - began)) % 2 == 0)
+        renders.watch(0.1)
+    assert 2 <= len(renders.spans) <= 3
+    assert renders.most == 1
+    assert renders.spans[0][0] - began < 1
+    gaps = [later[0] - earlier[1] for earlier, later in itertools.pairwise(renders.spans)]
+    assert min(gaps) >= 4, gaps
+
+
+@pytest.mark.parametrize("path", ["/?q={uuid}", "/clients/{uuid}"])
+def test_what_a_page_does_not_show_waits_for_its_tick(visit: Visit, kiosks: list[Kiosk], path: str) -> None:
+    """Another client's state; on a list it is noticed within 30 s all the same."""
+    visitor = visit("user")
+    page = visitor.page
+    page.clock.install()
+    shown, other = kiosks[7], kiosks[8]
+    visitor.open(path.format(uuid=shown.uuid))
+    renders = Renders(page, 0)
+    for online in (True, False, True):
+        other.is_there(online)
+        renders.watch(0.6)
+    assert renders.spans == []
+    page.clock.fast_forward(31_000)
+    comes(page, renders.spans, 1)
 
 
 def test_without_a_stream_the_page_is_refreshed(visit: Visit, kiosks: list[Kiosk]) -> None:

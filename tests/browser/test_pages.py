@@ -21,7 +21,7 @@ MORE = {
     "clients, none found": "/?q=no-such-screen",
     "logs, errors": "/clients/{uuid}/logs?level=ERROR",
     "logs, none found": "/clients/{uuid}/logs?q=no-such-text",
-    "client, a week": "/clients/{uuid}?range=7d",
+    "client, a week": "/clients/{uuid}?period=7d",
     "rule": "/alerts/rules?rule=5",
     "rule about the fleet": "/alerts/rules?rule=6",
     "silence of a place": "/alerts/silences?scope=site&target=Graz+Messe",

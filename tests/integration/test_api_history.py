@@ -8,17 +8,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import event, insert, update
 
 from infoscreen_server import api_history as routes
 from infoscreen_server.db import writing
 from infoscreen_server.models import Client, CounterMark, TokenRole
+from infoscreen_server.models_history import SpanKind, StateSpan
 from infoscreen_server.store import Arrival, Body, Policy, Presence, ingest
 from infoscreen_shared.messages import Heartbeat, LogLevel, ProcessStatus, ScreenHealthStatus, timestamp_text
 from parts.api import NOW, OTHER, UUID, Api
 from parts.fleet import item, of_items
 
-HOUR = timedelta(hours=1)
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 HEAD = timedelta(seconds=1)
 SUPER = TokenRole.SUPERADMIN
 
@@ -77,6 +78,30 @@ def test_a_timeline_goes_back_as_far_as_is_asked(api: Api) -> None:
     assert api.get(f"/api/clients/{OTHER}/timeline").status_code == 404
 
 
+def test_a_timeline_says_where_its_lengths_are_not_those_of_the_states(api: Api) -> None:
+    """More than is drawn one by one: each stretch has the worst of its states, over all of its length."""
+    say(api, Presence(True), ago=24 * HOUR)
+    told = api.get(f"/api/clients/{UUID}/timeline").json
+    assert told["coarse"] == []
+    spans = [
+        {"client_uuid": UUID, "kind": SpanKind.PROCESS, "state": state, "began_at": began, "ended_at": began + length}
+        for n in range(300)
+        for state, began, length in (
+            ("crashed", NOW - HOUR * 23 + n * 4 * MINUTE, MINUTE),
+            ("running", NOW - HOUR * 23 + (n * 4 + 1) * MINUTE, 3 * MINUTE),
+        )
+    ]
+    with writing(api.engine) as connection:
+        connection.execute(insert(StateSpan), spans)
+    told = api.get(f"/api/clients/{UUID}/timeline").json
+    assert told["coarse"] == ["process"]
+    assert len(told["process"]) <= 500
+    assert len(told["link"]) == 1
+    document: Any = api.client.get("/api/openapi.json").json
+    described = document["components"]["schemas"]["Timeline"]["properties"]["coarse"]["description"]
+    assert "not the lengths of the states" in described
+
+
 def test_incidents_come_in_pages_and_by_kind(api: Api) -> None:
     say(api, Presence(True), ago=60 * HOUR)
     for n in range(1, 6):
@@ -130,6 +155,26 @@ def test_a_file_for_spreadsheets_runs_nothing(api: Api) -> None:
     assert [row["name"] for row in found] == [f"'{name}" for name in names[:6]] + [names[6]]
     assert [row["availability"] for row in found] == ["1.0"] * 7
     assert not [cell for row in found for cell in row.values() if cell[:1] in {*"=+-@\t\r"} - {""} and cell]
+
+
+def test_a_spreadsheet_with_decimal_commas_gets_semicolons(api: Api) -> None:
+    say(api, Presence(True), ago=10 * HOUR)
+    say(api, crash(1, 2 * HOUR), start(1, HOUR), ago=HOUR)
+    with writing(api.engine) as connection:
+        connection.execute(update(Client).where(Client.uuid == UUID).values(name="a.b;c", hostname="=1"))
+    tables = {}
+    for query, delimiter in (("", ","), ("&separator=comma", ","), ("&separator=semicolon", ";")):
+        text = api.get(f"/api/reliability.csv?period=24h{query}").data.decode("utf-8-sig")
+        head, row = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        assert tuple(head) == routes.CSV_COLUMNS
+        tables[query] = dict(zip(head, row, strict=True))
+    plain, german = tables[""], tables["&separator=semicolon"]
+    assert tables["&separator=comma"] == plain
+    assert (plain["availability"], plain["down_s"], plain["incidents"]) == ("0.9", "3600.0", "1")
+    assert (german["availability"], german["down_s"], german["incidents"]) == ("0,9", "3600,0", "1")
+    assert (german["name"], german["hostname"]) == ("a.b;c", "'=1")
+    assert api.get("/api/reliability.csv?separator=tab").status_code == 400
+    assert api.get("/api/reliability?separator=semicolon").status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ OPERATIONS = st.lists(
         st.tuples(st.just("batch"), st.sampled_from(sorted(CODED)), st.integers(0, 5), st.integers(1, 4)),
         st.tuples(st.just("plain"), st.sampled_from(sorted(CODED)), LANE),
         st.tuples(st.sampled_from(["beat", "health"]), SECONDS, STATES),
-        st.tuples(st.sampled_from(["on", "off", "hello", "silence", "fold"])),
+        st.tuples(st.sampled_from(["on", "off", "hello", "silence", "fold", "thin"])),
         st.tuples(st.sampled_from(["count", "prune"]), st.sampled_from([0, STEP, 100])),
     ),
     max_size=14,
@@ -188,6 +188,9 @@ class Play:
             housekeeping.mark_offline(engine, timedelta(), self.now)
         elif word == "fold":
             housekeeping.fold_backlog(engine)
+        elif word == "thin":
+            self.pruned = True
+            housekeeping.thin_incidents(engine, None)
         elif word == "count":
             housekeeping.count_out(engine, self.now + amount * SECOND)
         else:
@@ -208,6 +211,7 @@ def test_history_is_what_a_computation_from_scratch_says(
     uuid, began = uuid_of(number), NOW + number * timedelta(minutes=20)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(incident_store, "FOLD_EVENTS", most)
+        patch.setattr(incident_store, "EVENTS_KEPT", 2)
         patch.setattr(housekeeping, "PAUSE_S", 0.0)
         play = Play(fleet, uuid, script, began)
         for operation in operations:
@@ -363,6 +367,58 @@ def test_too_many_events_for_one_ingest_are_left_to_housekeeping(fleet: Fleet, m
     assert housekeeping.fold_backlog(fleet.engine) == 0
 
 
+def test_the_events_of_an_endless_incident_are_bounded(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so is what a late record costs. A client that sends such records every second may do so for months."""
+    monkeypatch.setattr(incident_store, "FOLD_EVENTS", 40)
+    monkeypatch.setattr(incident_store, "EVENTS_KEPT", 20)
+    monkeypatch.setattr(housekeeping, "PAUSE_S", 0.0)
+    codes = ["player.crashed", "player.restarting", "player.started"]
+    fleet.say(record(1, -3600, "player.crashed", WARN), record(2, -3599, "player.started", WARN))
+    highest = None
+    first = NOW - 500 * SECOND
+    for start in (0, 150, 300):
+        told = [item(n + 1, first + n * SECOND, code=codes[n % 3]) for n in range(start, start + 150)]
+        fleet.say(of_items(told, base=start, level=ERROR))
+        highest = housekeeping.thin_incidents(fleet.engine, highest)
+        assert len(events(fleet, UUID)) <= 40 + 10
+    before, one = incidents(fleet, UUID, IncidentKind.PLAYER)
+    assert before.ended_at == NOW - 3599 * SECOND
+    assert (one.began_at, one.ended_at, one.message) == (first, first + 449 * SECOND, "m1")
+    assert (one.restarts, one.last_event_at) == (150, first + 449 * SECOND)
+    assert_incidents_are_the_fold(fleet, UUID)
+    for seq, seconds in enumerate((-2, 100.5, 446.5, 500), 1):
+        fleet.say(record(seq, seconds - 500, "player.restarting", INFO))
+        housekeeping.fold_backlog(fleet.engine)
+    assert incidents(fleet, UUID, IncidentKind.PLAYER)[1].restarts == 151, "once when it was down"
+    assert_incidents_are_the_fold(fleet, UUID)
+    assert (housekeeping.thin_incidents(fleet.engine, highest) or 0) > (highest or 0)
+
+
+def test_thinning_goes_on_later_where_there_is_much_of_it(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incident_store, "FOLD_EVENTS", 40)
+    monkeypatch.setattr(incident_store, "EVENTS_KEPT", 20)
+    monkeypatch.setattr(housekeeping, "PAUSE_S", 0.0)
+    monkeypatch.setattr(housekeeping, "THIN_S", 0.0)
+    told = [item(n, NOW + (n - 500) * SECOND, code="player.crashed") for n in range(1, 151)]
+    fleet.say(of_items(told, level=ERROR))
+    assert housekeeping.thin_incidents(fleet.engine, None) is None
+    assert len(events(fleet, UUID)) == 150 - 38
+    monkeypatch.setattr(housekeeping, "THIN_S", 60.0)
+    assert housekeeping.thin_incidents(fleet.engine, None)
+    assert len(events(fleet, UUID)) < 40
+    assert_incidents_are_the_fold(fleet, UUID)
+
+
+def test_many_short_incidents_are_left_as_they_are(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incident_store, "EVENTS_KEPT", 5)
+    codes = ["player.crashed", "player.restarting", "player.started"]
+    told = [item(n + 1, NOW + (n // 3 * 100 + n % 3 - 9000) * SECOND, code=codes[n % 3]) for n in range(90)]
+    fleet.say(of_items(told, level=ERROR))
+    housekeeping.thin_incidents(fleet.engine, None)
+    assert len(events(fleet, UUID)) == 90
+    assert len(incidents(fleet, UUID, IncidentKind.PLAYER)) == 30
+
+
 def test_offline_is_since_the_last_word(fleet: Fleet) -> None:
     fleet.say(Presence(True))
     fleet.say(batch([1]), now=NOW + 20 * SECOND)
@@ -376,6 +432,42 @@ def test_offline_is_since_the_last_word(fleet: Fleet) -> None:
     assert_spans_are_sound(fleet, UUID)
     fleet.say(Presence(False), now=NOW + 200 * SECOND)
     assert spans(fleet, UUID, "link")[-1] == ("offline", NOW + 100 * SECOND, None), "it was online for no time at all"
+    assert_spans_are_sound(fleet, UUID)
+
+
+@pytest.mark.parametrize("told", ["silence", "will"])
+def test_a_state_that_changes_in_place_is_a_new_row(fleet: Fleet, told: str) -> None:
+    """The live view looks for ids that it has not seen."""
+    fleet.say(Heartbeat(UUID, NOW, "mpv", 1, ProcessStatus.RUNNING))
+    highest = max(row.id for row in rows(fleet, StateSpan, UUID))
+    if told == "silence":
+        assert housekeeping.mark_offline(fleet.engine, 45 * SECOND, NOW + 60 * SECOND) == 1
+    else:
+        fleet.say(Presence(False), now=NOW + 60 * SECOND)
+    (link,) = [row for row in rows(fleet, StateSpan, UUID) if row.kind == "link"]
+    assert (link.state, link.began_at, link.ended_at) == ("offline", NOW, None)
+    assert link.id > highest
+    assert_spans_are_sound(fleet, UUID)
+    assert incidents(fleet, UUID, IncidentKind.LINK)[0].began_at == NOW
+    fleet.say(Presence(True), Presence(False), Presence(True), now=NOW)
+    assert spans(fleet, UUID, "link") == [("online", NOW, None)]
+    assert_spans_are_sound(fleet, UUID)
+
+
+def test_a_state_that_changes_in_place_and_ends_at_once(fleet: Fleet) -> None:
+    for second, state in ((0, "running"), (9, "stopped")):
+        fleet.say(Heartbeat(UUID, NOW + second * SECOND, "mpv", 1, ProcessStatus(state)))
+    highest = max(row.id for row in rows(fleet, StateSpan, UUID))
+    fleet.say(
+        Heartbeat(UUID, NOW + 9 * SECOND, "mpv", 1, ProcessStatus.CRASHED),
+        Heartbeat(UUID, NOW + 10 * SECOND, "mpv", 1, ProcessStatus.RUNNING),
+    )
+    assert spans(fleet, UUID, "process") == [
+        ("running", NOW, NOW + 9 * SECOND),
+        ("crashed", NOW + 9 * SECOND, NOW + 10 * SECOND),
+        ("running", NOW + 10 * SECOND, None),
+    ]
+    assert sum(row.id > highest for row in rows(fleet, StateSpan, UUID)) == 2
     assert_spans_are_sound(fleet, UUID)
 
 
@@ -430,11 +522,13 @@ def test_a_timeline_is_cut_to_its_window_and_knows_what_it_does_not_know(fleet: 
     housekeeping.mark_offline(fleet.engine, 45 * SECOND, NOW + 120 * SECOND)
     fleet.say(Heartbeat(UUID, NOW + 200 * SECOND, "mpv", 1, ProcessStatus.CRASHED), now=NOW + 200 * SECOND)
     with fleet.engine.connect() as connection:
-        found = history.timeline(connection, UUID, NOW + 30 * SECOND, NOW + hours(1), NOW + 300 * SECOND)
+        found = history.timeline(
+            connection, UUID, NOW + 30 * SECOND, NOW + hours(1), NOW + 300 * SECOND, retention=hours(24)
+        )
 
     def brief(kind: str) -> list[tuple[Any, ...]]:
-        times = [((one["began_at"] - NOW) // SECOND, (one["ended_at"] - NOW) // SECOND) for one in found[kind]]
-        words = [(one["state"], one["known"], one["lasting"]) for one in found[kind]]
+        times = [((one.began_at - NOW) // SECOND, (one.ended_at - NOW) // SECOND) for one in found[kind]]
+        words = [(one.state, one.known, one.lasting) for one in found[kind]]
         return [(state, *when, known, lasting) for (state, known, lasting), when in zip(words, times, strict=True)]
 
     assert brief("link") == [
@@ -449,7 +543,7 @@ def test_a_timeline_is_cut_to_its_window_and_knows_what_it_does_not_know(fleet: 
     ]
     assert brief("screen")[-1] == ("OK", 200, 300, True, True)
     with fleet.engine.connect() as connection:
-        nothing = history.timeline(connection, OTHER, NOW, NOW + hours(1), NOW + hours(1))
+        nothing = history.timeline(connection, OTHER, NOW, NOW + hours(1), NOW + hours(1), retention=hours(24))
     assert nothing == {"link": [], "process": [], "screen": []}
 
 

@@ -5,13 +5,14 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from infoscreen_server import accounts, cli, sessions, users
 from infoscreen_server.accounts import AccountError, add_token, add_user, caller_of
-from infoscreen_server.models import Role, Scope, Token, TokenRole
+from infoscreen_server.models import Role, Scope, Token, TokenRole, User
 from parts.api import OTHER, UUID, Api
 from parts.person import PASSWORD, Person, text_of, with_user
 
@@ -60,6 +61,24 @@ def test_a_new_user_chooses_their_password_by_a_link_that_is_shown_once(api: Api
     assert anna.get("/tokens").status_code == 200
     assert anna.get("/users").status_code == 403
     assert "Link not used yet" not in root.get("/users").text
+
+
+def test_roles_have_their_names_in_each_readers_language(root: Person) -> None:
+    """Whoever reads the page first."""
+    for language, names in (("en", "Super administrator"), ("de", "Hauptadministrator"), ("en", "Super administrator")):
+        root.post("/display", "/users", language=language, theme="auto", next="/users")
+        shown = root.get("/users").text.partition('id="roles-title"')[2]
+        assert f"<dt>{names}</dt>" in shown
+
+
+@pytest.mark.parametrize(
+    ("form", "page"),
+    [("/users/link", "/users"), ("/account/password", "/account"), ("/alerts/rules/edit", "/alerts/rules")],
+)
+def test_the_language_can_be_changed_on_a_page_that_answers_a_form(root: Person, form: str, page: str) -> None:
+    answer = root.post(form, page, user="1", id="999", current="x", password="y", again="y")
+    assert answer.status_code in (200, 400, 409)
+    assert f'name="next" value="{page}"' in answer.text
 
 
 def test_links_begin_with_the_address_that_people_type(database_url: str) -> None:
@@ -179,6 +198,50 @@ def test_tokens_go_with_what_their_maker_may_no_longer(api: Api) -> None:
     assert [works(api, each) for each in (high, middle, low, kiosk, others)] == [False, False, False, True, True]
     users.set_disabled(api.engine, int(user_id(api, "anna")), False, api.now)
     assert not works(api, low)
+
+
+@pytest.mark.parametrize("role", ["superadmin", "device", "user"])
+@pytest.mark.parametrize("loss", ["demoted", "disabled"])
+def test_whoever_was_demoted_since_they_were_let_in_makes_no_token(
+    api: Api, root: Person, monkeypatch: pytest.MonkeyPatch, role: str, loss: str
+) -> None:
+    add_user(api.engine, "spare", PASSWORD, Role.SUPERADMIN, api.now)
+    number, add = int(user_id(api, "root")), accounts.add_token
+
+    def late(*given: Any, **more: Any) -> str:
+        if loss == "demoted":
+            users.set_role(api.engine, number, Role.USER, api.now)
+        else:
+            users.set_disabled(api.engine, number, True, api.now)
+        return add(*given, **more)
+
+    monkeypatch.setattr(accounts, "add_token", late)
+    client = UUID if role == "device" else ""
+    refused = root.post("/tokens", name="late", role=role, scope="all", days="", client=client)
+    assert refused.status_code == 400
+    assert "choose a role that you may give" in refused.text
+    assert accounts.tokens(api.engine) == []
+
+
+def test_a_token_waits_for_whoever_changes_its_maker(api: Api) -> None:
+    for name in ("anna", "spare"):
+        add_user(api.engine, name, PASSWORD, Role.SUPERADMIN, api.now)
+    number, seen = int(user_id(api, "anna")), []
+
+    def make() -> None:
+        try:
+            seen.append(token_of(api, "anna", TokenRole.SUPERADMIN))
+        except accounts.AccountError as error:
+            seen.append(error.field)
+
+    thread = threading.Thread(target=make)
+    with users.changing(api.engine) as connection:
+        connection.execute(update(User).where(User.id == number).values(role=Role.ADMIN))
+        thread.start()
+        thread.join(0.5)
+        assert seen == [], "it waits"
+    thread.join()
+    assert seen == ["role"]
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------

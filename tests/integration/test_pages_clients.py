@@ -255,6 +255,21 @@ def test_waiting_records_counts_and_the_bars_of_two_weeks(api: Api) -> None:
     assert "<title>14 days, 100.00 % available, worst day 100.00 %</title>" in text
 
 
+def test_the_card_counts_of_a_day_what_was_observed(api: Api) -> None:
+    """Down for the ten minutes that are known of today is no half a day down; nor is a new screen's first hour one."""
+    today = NOW.replace(hour=0)
+    silent = {"online": False, "last_alive": today + timedelta(minutes=10)}
+    add(api, Client, client_row(1, name="silent", **silent))
+    add(api, Client, client_row(2, name="fresh", registered_at=today - timedelta(hours=1)))
+    add(api, Incident, incident(uuid_of(1), today, None))
+    add(api, Incident, incident(uuid_of(2), today - timedelta(minutes=30), today))
+    text = page(api, "/")
+    # 10 minutes of 13 days and 10 minutes.
+    assert "<title>14 days, 99.94 % available, worst day 0.00 %</title>" in text
+    # 30 minutes of 13 hours.
+    assert "<title>14 days, 96.15 % available, worst day 50.00 %</title>" in text
+
+
 def test_the_list_reads_no_log_and_asks_little(api: Api) -> None:
     told_fleet(api)
     browser = visitor(api)

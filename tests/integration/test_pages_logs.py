@@ -17,9 +17,11 @@ from infoscreen_server.db import writing
 from infoscreen_server.log_search import Effort
 from infoscreen_server.models import Client, ClientLog, Counter, Role
 from infoscreen_server.models_history import IncidentEvent, IssueCount
-from infoscreen_shared.messages import MAX_CONTEXT_CHARS, MAX_MESSAGE_CHARS, LogLevel, timestamp_text
+from infoscreen_server.queries import Cursor
+from infoscreen_shared.messages import MAX_CONTEXT_CHARS, MAX_MESSAGE_CHARS, LogLevel, parse_timestamp, timestamp_text
 from parts.api import NOW, OTHER, UUID, Api
 from parts.person import Person, text_of, with_user
+from parts.told import add
 
 PATH = f"/clients/{UUID}/logs"
 MOST_BYTES = 200_000
@@ -59,7 +61,11 @@ def fill(api: Api, *rows: dict[str, Any]) -> list[int]:
 
 def shown(page: TestResponse) -> list[str]:
     """The messages, newest first."""
-    found = re.findall(r'<li class="log [^"]*" id="log-\d+">.*?<p class="log-message">(.*?)</p>', page.text, re.DOTALL)
+    found = re.findall(
+        r'<li class="log [^"]*" id="log-\d+" data-place="[^"]+">.*?<p class="log-message">(.*?)</p>',
+        page.text,
+        re.DOTALL,
+    )
     return [unescape(re.sub("<[^>]*>", "", each)) for each in found]
 
 
@@ -179,6 +185,21 @@ def test_pages_of_twenty_to_the_end_and_back(api: Api, anna: Person) -> None:
     assert shown(anna.get(link(page, "Newest"))) == found[:20]
 
 
+def test_each_record_has_the_place_behind_which_older_ones_begin(api: Api, anna: Person) -> None:
+    fill(api, *(row(n // 2, f"m{n}") for n in range(25)))
+    page = anna.get(PATH)
+    when, number = re.findall(r'data-place="([^"]+)/(\d+)"', page.text)[-1]
+    assert Cursor(parse_timestamp(when), int(number)) == Cursor.parse(
+        parse_qs(urlsplit(link(page, "Older")).query)["before"][0]
+    )
+
+
+def test_where_there_are_none_older_the_link_is_hidden_until_lines_leave(api: Api, anna: Person) -> None:
+    fill(api, row(1), row(2))
+    assert re.search(r'<nav class="pager" [^>]* hidden>', anna.get(PATH).text)
+    assert "Older" not in anna.get(f"{PATH}?until=2027-01-01").text
+
+
 def test_a_search_whose_time_was_up_goes_on(api: Api, anna: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(api, *[row(number, "needle" if number == 29 else "hay") for number in range(30)])
     monkeypatch.setattr(log_search, "Effort", lambda: Effort(seconds=0, rows=10))
@@ -294,11 +315,20 @@ def test_no_page_is_heavier_than_its_bound(api: Api, anna: Person) -> None:
             page = anna.get(path)
             assert len(page.data) < MOST_BYTES, repr(char)
             assert "the whole record" in page.text
+    codes = [{"client_uuid": UUID, "level": LogLevel.INFO, "code": f"&{n:05d}{'&' * 58}", "n": 1} for n in range(3000)]
+    add(api, IssueCount, *[{**row, "last_at": NOW, "last_message": ""} for row in codes])
+    assert len(anna.get(PATH).data) < MOST_BYTES
     deep: Any = "end"
     for _ in range(99):
         deep = {"n": [deep]}
     (number,) = fill(api, row(1, context=json.dumps(deep)))
     assert len(anna.get(f"{PATH}?id={number}").data) < MOST_BYTES
+
+
+def test_the_end_of_all_time_can_be_asked_for(api: Api, anna: Person) -> None:
+    fill(api, row(1))
+    assert anna.get(f"{PATH}?until=9999-12-31T23:59:59.5Z").status_code == 200
+    assert anna.get(f"{PATH}?since=0001-01-01T00:00:00Z").status_code == 200
 
 
 def test_the_whole_record_is_a_click_away(api: Api, anna: Person) -> None:

@@ -73,6 +73,22 @@ def test_what_is_shown_of_reliability_can_be_taken_away(api: Api) -> None:
     assert [row["name"] for row in listed["clients"]] == ["n1", "n3"]
 
 
+def test_the_german_page_takes_away_a_table_for_a_german_spreadsheet(api: Api) -> None:
+    add(api, Client, client_row(1, name="n1"))
+    anna = visitor(api)
+
+    def link() -> str:
+        found = re.search(r'href="([^"]+)" download', anna.get("/reliability?period=24h").get_data(as_text=True))
+        assert found is not None
+        return html.unescape(found.group(1))
+
+    assert "separator" not in link()
+    anna.post("/display", "/reliability", language="de")
+    assert "separator=semicolon" in link()
+    (row,) = csv.DictReader(anna.get(link()).text.removeprefix("\ufeff").splitlines(), delimiter=";")
+    assert (row["name"], row["availability"]) == ("n1", "1,0")
+
+
 def test_reliability_comes_in_pages_of_a_hundred(api: Api) -> None:
     add(api, Client, *[client_row(n, name=f"n{n:03d}") for n in range(230)])
     seen: list[str] = []

@@ -1,5 +1,6 @@
 """The System monitor: what is wrong, what comes in, how ingest does."""
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -7,13 +8,15 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import insert, update
 
-from infoscreen_server import ingest_figures, live_source
+from infoscreen_server import ingest_figures, issues, live_source
 from infoscreen_server.db import writing
 from infoscreen_server.models import Client, DeadLetter, IngestStat, Role
+from infoscreen_server.models_history import Acknowledgement, IssueCount
 from infoscreen_shared.messages import LogLevel
 from parts.api import Api
-from parts.fleet import NOW, OTHER, UUID, Fleet, batch, item, of_items
+from parts.fleet import NOW, OTHER, UUID, Fleet, batch, item, of_items, uuid_of
 from parts.person import Person, text_of, with_user
+from parts.told import add
 
 EVIL = "<script>alert(1)</script> \u202e {{ 7*7 }}"
 
@@ -95,7 +98,17 @@ def test_lines_by_level_text_and_client(root: Person, api: Api, fleet: Fleet) ->
     assert lines(root, "?level=error") == ["crash"]
     assert lines(root, "?q=%25") == ["100%"]
     assert lines(root, "?client=saal+%3C1%3E") == lines(root, f"?client={OTHER.upper()}") == ["other"]
-    assert lines(root, "?client=nobody") == []
+    with writing(api.engine) as connection:
+        connection.execute(update(Client).where(Client.uuid == OTHER).values(name="Österreich-Halle"))
+    assert lines(root, "?client=%C3%B6sterreich-HALLE") == ["other"]
+    with writing(api.engine) as connection:
+        connection.execute(update(Client).where(Client.uuid == UUID).values(hostname="österreich-halle"))
+    assert lines(root, "?client=%C3%96sterreich-Halle") == ["other"], "as it stands goes before any case"
+    assert lines(root, "?client=%C3%96STERREICH-HALLE") == []
+    assert "There are several clients of this name; take the uuid." in root.get("/system?client=ÖSTERREICH-halle").text
+    with writing(api.engine) as connection:
+        connection.execute(update(Client).where(Client.uuid == OTHER).values(name="Saal <1>"))
+    assert lines(root, "?client=nobody") == lines(root, f"?client={uuid_of(99)}") == []
     page = root.get("/system?client=nobody").text
     assert "There is no such client." in page
     assert "data-stream" not in page
@@ -123,8 +136,49 @@ def test_the_page_stays_small(root: Person, fleet: Fleet) -> None:
     """300 issues, and 20 lines as long as they may be."""
     for start in range(0, 300, 10):
         say(fleet, *(item(n + 1, NOW, code=f"{n:064d}", message="ü" * 8000) for n in range(start, start + 10)))
-    assert "The first 60 issues are shown." in text_of(root.get("/system"))
-    assert len(root.get("/system").data) < 200_000
+    page = root.get("/system")
+    assert "1 to 40 of 200" in text_of(page)
+    assert "The first 200 issues are shown." in text_of(page)
+    assert len(page.data) < 200_000
+    codes = [f"{number:064d}" for number in range(300)]
+    for path in ("/system", *(f"/system?page={number}" for number in range(2, 6))):
+        shown = root.get(path).text.partition('id="live-title"')[0]
+        assert sum(f">{code}<" in shown for code in codes) == 40
+
+
+def test_who_shows_an_issue_stays_small(root: Person, api: Api) -> None:
+    """Of as many clients as are shown, all texts as long as they may be."""
+    usual = {"registered_at": NOW, "online": True, "location": "ü" * 100, "hostname": "&" * 255}
+    counts = {"level": LogLevel.ERROR, "code": "a", "n": 5, "last_at": api.now, "last_message": "<" * 8000}
+    add(api, Client, *[{"uuid": uuid_of(n), **usual} for n in range(issues.MAX_CLIENTS)])
+    add(api, IssueCount, *[{"client_uuid": uuid_of(n), **counts} for n in range(issues.MAX_CLIENTS)])
+    page = root.get("/system/issue?level=ERROR&code=a")
+    assert len(page.data) < 200_000
+    assert f"of {issues.MAX_CLIENTS}" in text_of(page)
+
+
+def test_what_nobody_knows_of_yet_stands_before_what_is_acknowledged(root: Person, fleet: Fleet) -> None:
+    """However many those are: else a new one would hide behind them, and the page would say that all is well."""
+    known = [f"known.{number}" for number in range(issues.MAX_ISSUES)]
+    for uuid in (UUID, OTHER):
+        for start in range(0, len(known), 100):
+            some = known[start : start + 100]
+            say(fleet, *(item(start + n + 1, NOW, code=code) for n, code in enumerate(some)), uuid=uuid)
+    with writing(fleet.engine) as connection:
+        rows = [{"level": LogLevel.ERROR, "code": code, "note": "n", "given_by": "root"} for code in known]
+        clients = json.dumps([UUID, OTHER])
+        connection.execute(insert(Acknowledgement), [{**row, "given_at": NOW, "clients": clients} for row in rows])
+    assert "There are no other issues. 200 acknowledged issues" in text_of(root.get("/system"))
+    say(fleet, *(item(n, NOW, code="new", message="a") for n in range(1, 8)), level=LogLevel.WARN)
+    page = text_of(root.get("/system"))
+    assert "new 1 client 7 records" in page
+    assert "There are no other issues" not in page
+
+
+def test_a_note_may_have_any_character(root: Person, fleet: Fleet) -> None:
+    say(fleet, item(1, NOW, code="a"))
+    root.post("/system/acknowledge", form_at="/system", level="ERROR", code="a", note="a\0b")
+    assert "1 acknowledged issue" in text_of(root.get("/system"))
 
 
 def test_figures(root: Person, api: Api, fleet: Fleet) -> None:

@@ -90,9 +90,10 @@ def test_reliability_reads_an_index_alone(fleet: Fleet) -> None:
     statements: list[tuple[str, Any]] = []
     event.listen(fleet.engine, "before_cursor_execute", lambda *given: statements.append((given[2], given[3])))
     with fleet.engine.connect() as connection:
+        kept = timedelta(days=90)
         for conditions in ([], [Client.uuid.in_([UUID, OTHER])]):
-            reliability.fleet_reliability(connection, NOW - timedelta(days=90), NOW, NOW, conditions)
-        reliability.daily_availability(connection, [UUID, OTHER], 14, NOW)
+            reliability.fleet_reliability(connection, NOW - kept, NOW, NOW, conditions, retention=kept)
+        reliability.daily_availability(connection, [UUID, OTHER], 14, NOW, retention=kept)
         reads = [(statement, given) for statement, given in statements if "FROM incidents" in statement]
         plans = [
             [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given)]

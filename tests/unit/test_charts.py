@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from infoscreen_server.history import Segment
 from infoscreen_server.pages import charts, machine, timeline
 from infoscreen_server.pages.charts import Span
 
@@ -136,8 +137,8 @@ def test_ticks_are_few_round_and_inside(days: int) -> None:
 # --- what a page says of states and machines --------------------------------------------------------------------------
 
 
-def segment(state: str, began: float, ended: float, *, known: bool = True) -> dict[str, object]:
-    return {"state": state, "began_at": after(began), "ended_at": after(ended), "known": known, "lasting": False}
+def segment(state: str, began: float, ended: float, *, known: bool = True) -> Segment:
+    return Segment(state, after(began), after(ended), known)
 
 
 def test_a_track_says_how_much_of_the_time_each_state_had() -> None:
@@ -155,6 +156,21 @@ def test_the_table_of_a_track_is_bounded_and_says_so() -> None:
     track = timeline.tracks({"link": many}, after(0), NOON)[0]
     assert (len(track.rows), track.more) == (timeline.MOST_ROWS, 100 - timeline.MOST_ROWS)
     assert track.rows[0]["began_at"] == after(99)
+
+
+def test_the_table_of_many_tells_of_what_was_not_well() -> None:
+    """600 segments, drawn coarser: the shares and the rows are of those all the same."""
+    many = [
+        segment("offline" if n % 20 == 3 else "online", n * 2 + (n % 2), n * 2 + 2 + (n + 1) % 2) for n in range(600)
+    ]
+    track = timeline.tracks({"link": many}, after(0), NOON)[0]
+    short = [each for each in many if each.state == "offline"]
+    length = sum((each.ended_at - each.began_at for each in short), timedelta())
+    assert dict(track.shares)["offline"] == pytest.approx(length / DAY)
+    assert [row["began_at"] for row in track.rows] == [each.began_at for each in reversed(short)]
+    assert {row["seconds"] for row in track.rows} == {60}
+    assert track.more == 570
+    assert sum(path.count("M") for path in track.paths.values()) < 500
 
 
 def test_the_facts_of_a_machine_in_words() -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infoscreen_server.reliability import Outage, Window, daily, last_days, measured, observed
+from infoscreen_server.reliability import Outage, Window, daily, last_days, measured, observed, together
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -70,6 +70,7 @@ def test_two_halves_are_the_whole(outages: list[Outage], middle: int, end: int) 
     assert left.down + right.down == whole.down
     assert left.observed + right.observed == whole.observed
     assert left.repaired + right.repaired == whole.repaired
+    assert together([left, right]) == whole.availability
 
 
 def test_a_client_that_fell_silent_is_observed_until_then() -> None:
@@ -86,4 +87,7 @@ def test_days_before_the_registration_are_not_known() -> None:
     days = last_days(now, 3)
     known = Window(datetime(2026, 6, 2, 12, tzinfo=UTC), now)
     outage = (datetime(2026, 6, 2, 18, tzinfo=UTC), datetime(2026, 6, 3, 3, tzinfo=UTC))
-    assert daily([outage], known, days) == [None, 0.5, 0.5]
+    found = daily([outage], known, days)
+    assert [day.availability for day in found] == [None, 0.5, 0.5]
+    assert together(found) == 0.5
+    assert together(found[:1]) is None

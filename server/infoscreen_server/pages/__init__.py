@@ -108,6 +108,16 @@ def csrf_field() -> Markup:
     return Markup('<input type="hidden" name="csrf_token" value="{}">').format(generate_csrf())
 
 
+def _here() -> str:
+    """Where a page can be asked for again: one that answers a form stands below the page that has the form."""
+    if request.method in ("GET", "HEAD"):
+        return request.full_path.rstrip("?")
+    adapter, path = current_app.create_url_adapter(request), request.path
+    while adapter is not None and path and not adapter.test(path, "GET"):
+        path = path.rpartition("/")[0]
+    return path or "/"
+
+
 def _shared() -> dict[str, Any]:
     caller = g.signed.caller if g.get("signed") else None
     theme = request.cookies.get("theme", "auto")
@@ -123,6 +133,6 @@ def _shared() -> dict[str, Any]:
         "endpoint_exists": lambda endpoint: endpoint in current_app.view_functions,
         "csrf_field": csrf_field,
         "label_of": queries.label_of,
-        "here": request.full_path.rstrip("?"),
+        "here": _here(),
         "version": __version__,
     }

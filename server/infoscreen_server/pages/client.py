@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from infoscreen_server import facts, fleet, history, queries, reliability, removal, screenshots
 from infoscreen_server.accounts import Access
-from infoscreen_server.context import access, caller, moment, parts
+from infoscreen_server.context import access, caller, moment, parts, retention
 from infoscreen_server.history import Period
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.models import Client, ScreenshotKind
@@ -83,10 +83,12 @@ def _told(connection: Connection, found: dict[str, Any], now: datetime, began: d
     """What there is to say of a client beside its newest state and its incidents."""
     uuid = found["uuid"]
     samples = facts.samples(connection, uuid, now - machine.SPAN)
+    segments = history.timeline(connection, uuid, began, now, now, retention=retention())
+    this = [Client.uuid == uuid]
     return {
-        "tracks": timeline.tracks(history.timeline(connection, uuid, began, now, now), began, now),
+        "tracks": timeline.tracks(segments, began, now),
         "ticks": charts.ticks(began, now),
-        "figures": reliability.fleet_reliability(connection, began, now, now, [Client.uuid == uuid])[0],
+        "figures": reliability.fleet_reliability(connection, began, now, now, this, retention=retention())[0],
         "machine": machine.facts(found, samples, now),
         "uptime": machine.current(found)["uptime_s"],
         "delivery": queries.delivery(connection, uuid),

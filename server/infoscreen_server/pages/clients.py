@@ -14,10 +14,11 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from infoscreen_server import audit, fleet, labels, queries, reliability, removal
 from infoscreen_server.accounts import Access
-from infoscreen_server.context import access, caller, moment, parts
+from infoscreen_server.context import access, caller, moment, parts, retention
 from infoscreen_server.fleet import Place, State, Wanted
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.pages import charts, words
+from infoscreen_server.reliability import Reliability
 from infoscreen_shared.topics import is_uuid
 
 blueprint = Blueprint("clients", __name__)
@@ -114,17 +115,15 @@ def _sparks(connection: Connection, uuids: list[str], now: datetime) -> dict[str
     """Those of which nothing is known yet have none."""
     if not uuids:
         return {}
-    days = reliability.last_days(now, SPARK_DAYS)
-    lengths = [day.length.total_seconds() for day in days]
-    found = reliability.daily_availability(connection, uuids, SPARK_DAYS, now)
-    return {uuid: _spark(shares, lengths) for uuid, shares in found.items() if any(each is not None for each in shares)}
+    found = reliability.daily_availability(connection, uuids, SPARK_DAYS, now, retention=retention())
+    return {uuid: _spark(days) for uuid, days in found.items() if any(day.observed for day in days)}
 
 
-def _spark(shares: Sequence[float | None], lengths: Sequence[float]) -> Spark:
-    known = [(share, length) for share, length in zip(shares, lengths, strict=True) if share is not None]
-    total = sum(length for _, length in known)
-    mean = sum(share * length for share, length in known) / total if total else min(share for share, _ in known)
-    worst = words.percent(min(share for share, _ in known))
+def _spark(days: Sequence[Reliability]) -> Spark:
+    """Its availability is the one that the page of reliability gives for the same days."""
+    shares = [day.availability for day in days]
+    mean = reliability.together(days)
+    worst = words.percent(min(share for share in shares if share is not None))
     label = gettext(
         "%(days)s days, %(share)s available, worst day %(worst)s",
         days=len(shares), share=words.percent(mean), worst=worst,

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
 from markupsafe import Markup
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from infoscreen_server import fleet, live_source, log_search, queries
 from infoscreen_server.accounts import Access
@@ -40,6 +40,8 @@ MESSAGE_ROOM, CONTEXT_ROOM, CODE_ROOM = 2_500, 4_000, 500
 WHOLE_ROOM = 50_000
 """Bytes of HTML for a record's texts, and for message and context each where it is the one that was asked for."""
 RECENT_EVENTS = 500
+MOST_CODES = 100
+"""To choose from, the most used; one that is not among them can be typed."""
 _MAX_ID = 2**63 - 1
 
 
@@ -199,7 +201,14 @@ def _behind(when: datetime, number: int) -> Cursor:
 
 def _codes(connection: Connection, uuid: str) -> list[str]:
     """That this client used lately, as far as they are counted or part of incidents: to choose from."""
-    counted = select(IssueCount.code).where(IssueCount.client_uuid == uuid, IssueCount.code != "")
+    counted = (
+        select(IssueCount.code)
+        .where(IssueCount.client_uuid == uuid, IssueCount.code != "")
+        .group_by(IssueCount.code)
+        .order_by(func.sum(IssueCount.n).desc(), IssueCount.code)
+        .limit(MOST_CODES)
+        .subquery()
+    )
     events = (
         select(IncidentEvent.code)
         .where(IncidentEvent.client_uuid == uuid)
@@ -207,7 +216,7 @@ def _codes(connection: Connection, uuid: str) -> list[str]:
         .limit(RECENT_EVENTS)
         .subquery()
     )
-    return sorted(connection.execute(counted.union(select(events.c.code))).scalars())
+    return sorted(connection.execute(select(counted.c.code).union(select(events.c.code))).scalars())
 
 
 def _has_any(connection: Connection, uuid: str) -> bool:

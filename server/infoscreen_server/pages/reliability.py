@@ -6,9 +6,9 @@ from flask import Blueprint, Response, make_response, render_template, request, 
 
 from infoscreen_server import fleet, reliability
 from infoscreen_server.accounts import Access
-from infoscreen_server.context import access, moment, parts
+from infoscreen_server.context import access, moment, parts, retention
 from infoscreen_server.history import Period
-from infoscreen_server.i18n import lazy
+from infoscreen_server.i18n import language, lazy
 from infoscreen_server.pages import charts, timeline
 from infoscreen_server.pages.clients import filters_of, wanted_of
 from infoscreen_server.pages.numbered import numbered
@@ -28,13 +28,14 @@ def page() -> Response:
     began = at.now - period.length
     with parts().engine.connect() as connection:
         conditions = fleet.conditions(connection, wanted, at)
-        rows = reliability.fleet_reliability(connection, began, at.now, at.now, conditions)
+        rows = reliability.fleet_reliability(connection, began, at.now, at.now, conditions, retention=retention())
         known = fleet.known(connection)
     filters = filters_of(wanted) | ({} if period == USUAL else {"period": period})
     text = render_template(
         "reliability.html",
         listed=numbered(rows, "reliability.page", size=PAGE, **filters),
         summary=_summary(rows),
+        kept_days=retention().days,
         longest=max((row["down_s"] for row in rows), default=0.0),
         meter=charts.meter,
         known=known,
@@ -42,9 +43,16 @@ def page() -> Response:
         filters=filters,
         period=period,
         periods=PERIODS,
-        csv_url=url_for("past.reliability_csv", **filters),
+        csv_url=_csv_url(filters),
     )
     return make_response(text)
+
+
+def _csv_url(filters: dict[str, Any]) -> str:
+    """The same table as a file."""
+    # Where numbers have a decimal comma, Excel wants a semicolon.
+    more = {"separator": "semicolon"} if language() == "de" else {}
+    return url_for("past.reliability_csv", **(filters | more))
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from babel.numbers import format_decimal
 from flask import Blueprint, Response, abort, flash, make_response, redirect, render_template, request, url_for
 from markupsafe import Markup
-from sqlalchemy import Connection, Row, func, or_, select
+from sqlalchemy import Connection, Row, select
 from werkzeug.wrappers import Response as AnyResponse
 
-from infoscreen_server import ingest_figures, issues, live_source, queries
+from infoscreen_server import fleet, ingest_figures, issues, live_source, queries
 from infoscreen_server.accounts import Access
 from infoscreen_server.api import MAX_TEXT
 from infoscreen_server.context import access, caller, parts
@@ -21,20 +21,21 @@ from infoscreen_server.i18n import gettext, language, lazy
 from infoscreen_server.ingest_figures import Figures
 from infoscreen_server.issues import Issue
 from infoscreen_server.live_source import Wish
-from infoscreen_server.log_search import log_of
+from infoscreen_server.log_search import folded, log_of
 from infoscreen_server.models import Client
 from infoscreen_server.pages import charts
+from infoscreen_server.pages.numbered import numbered
 from infoscreen_server.pages.visible import visible
 from infoscreen_server.pages.words import LEVEL_BUTTONS
 from infoscreen_server.wording import duration
 from infoscreen_shared import __version__
-from infoscreen_shared.messages import MAX_CODE_CHARS, LogLevel
-from infoscreen_shared.topics import is_uuid
+from infoscreen_shared.messages import MAX_CODE_CHARS, LogLevel, clean
 
 blueprint = Blueprint("system", __name__)
 
 LINES, LETTERS = 20, 20
-ISSUES = 60
+ISSUES, KNOWN, CLIENTS = 40, 20, 50
+"""On one page: issues, those that are acknowledged, and who shows one."""
 ISSUE_ROOM, LINE_ROOM, LETTER_ROOM = 400, 800, 400
 """Bytes of HTML for one text."""
 CHART_GAP = timedelta(minutes=5)
@@ -61,7 +62,8 @@ class Wanted:
     client: str
     """As it was typed."""
     uuid: str | None
-    """Whose it is; None where that is nobody's, or nobody is asked for."""
+    """Whose it is; None where that is nobody's, or several clients', or nobody is asked for."""
+    is_ambiguous: bool = False
 
     @property
     def is_unknown(self) -> bool:
@@ -102,12 +104,18 @@ def page() -> Response:
         lines = [] if wanted.is_unknown else _lines(connection, wanted)
         figures = ingest_figures.figures(connection, now)
         letters = _letters(connection)
-    active = [_issue(each) for each in found[:ISSUES]]
+    known = [_issue(each) for each in found if each["acknowledgement"] is not None]
     chart = _chart(figures, now)
     text = render_template(
         "system.html",
-        active=[each for each in active if each["acknowledgement"] is None],
-        acknowledged=[each for each in active if each["acknowledgement"] is not None],
+        active=numbered(
+            [_issue(each) for each in found if each["acknowledgement"] is None],
+            "system.page",
+            size=ISSUES,
+            **wanted.filters(),
+        ),
+        acknowledged=known[:KNOWN],
+        known=len(known),
         figures=figures,
         lag=figures.lag and {"half": _lag(figures.lag.p50), "most": _lag(figures.lag.p95), "n": figures.lag.records},
         chart=chart,
@@ -119,7 +127,7 @@ def page() -> Response:
         buttons=LEVEL_BUTTONS,
         address=lambda **other: url_for("system.page", **wanted.filters(**other)),
         stream=None if wanted.is_unknown else _stream(wanted, after),
-        most_issues=ISSUES if len(found) > ISSUES else None,
+        most_issues=issues.MAX_ISSUES if len(found) >= issues.MAX_ISSUES else None,
         max_note=issues.MAX_NOTE,
         now=now,
         server_version=__version__,
@@ -140,16 +148,21 @@ def issue() -> Response:
     for each in clients:
         each["label"] = queries.label_of(each["name"], each["hostname"], each["uuid"])
         each["message"] = visible(each["last_message"], ISSUE_ROOM)[0]
-    most = issues.MAX_CLIENTS
-    shown = visible(asked.code, ISSUE_ROOM)[0]
-    text = render_template("system_issue.html", issue=asked, shown=shown, clients=clients, now=now, most=most)
+    text = render_template(
+        "system_issue.html",
+        issue=asked,
+        shown=visible(asked.code, ISSUE_ROOM)[0],
+        clients=numbered(clients, "system.issue", size=CLIENTS, level=asked.level, code=asked.code),
+        most=issues.MAX_CLIENTS,
+        now=now,
+    )
     return make_response(text)
 
 
 @blueprint.post("/system/acknowledge")
 @access(Access.SUPERADMIN)
 def acknowledge() -> AnyResponse:
-    asked, note = _asked(request.form), request.form.get("note", "").strip()
+    asked, note = _asked(request.form), clean(request.form.get("note", "").strip())
     if asked is None:
         abort(HTTPStatus.BAD_REQUEST)
     if not note or len(note) > issues.MAX_NOTE:
@@ -186,22 +199,24 @@ def wanted_of(connection: Connection, given: Any) -> Wanted:
     """In an address may stand anything: what is unknown asks for nothing."""
     level = given.get("level", "").upper()
     client = given.get("client", "").strip()[:100]
+    found = _called(connection, client) if client else []
     return Wanted(
         LogLevel(level) if level in set(LogLevel) else None,
         given.get("q", "").strip()[:MAX_TEXT],
         client,
-        _uuid_of(connection, client) if client else None,
+        found[0] if len(found) == 1 else None,
+        len(found) > 1,
     )
 
 
-def _uuid_of(connection: Connection, text: str) -> str | None:
-    """Whose uuid, name or host name this is."""
-    if is_uuid(text.lower()):
-        return text.lower()
-    if "\0" in text:
-        return None
-    named = or_(func.lower(Client.name) == text.lower(), func.lower(Client.hostname) == text.lower())
-    return connection.execute(select(Client.uuid).where(named).order_by(Client.uuid).limit(1)).scalar()
+def _called(connection: Connection, text: str) -> list[str]:
+    """The uuids of those whose uuid, name or host name this is: as it stands, or else without regard to case."""
+    found = fleet.called(connection, text)
+    if found:
+        return found
+    alike = folded(text)
+    rows = connection.execute(select(Client.uuid, Client.name, Client.hostname))
+    return [uuid for uuid, *names in rows if alike in (folded(name or "") for name in names)]
 
 
 # --- onto the page ----------------------------------------------------------------------------------------------------

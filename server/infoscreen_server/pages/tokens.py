@@ -11,10 +11,9 @@ from infoscreen_server import accounts, audit
 from infoscreen_server.accounts import Access, AccountError
 from infoscreen_server.context import access, caller, parts, signed
 from infoscreen_server.i18n import gettext, lazy
-from infoscreen_server.models import Role, Scope, TokenRole
+from infoscreen_server.models import Scope, TokenRole
 from infoscreen_server.pages import asked, words
 from infoscreen_server.pages.numbered import here, numbered
-from infoscreen_server.users import up_to
 
 blueprint = Blueprint("tokens", __name__)
 
@@ -70,11 +69,9 @@ def revoke() -> AnyResponse:
     return redirect(url_for("tokens.page", **here()), 303)
 
 
-def _roles() -> list[TokenRole]:
-    """That the caller may give: none that may do more than they themselves. Kiosks' are for superadmins."""
-    mine = caller().role
-    people = [TokenRole(role) for role in up_to(Role(mine))]
-    return [*people, TokenRole.DEVICE] if mine is TokenRole.SUPERADMIN else people
+def _roles() -> tuple[TokenRole, ...]:
+    """That the caller may give; add_token looks once more, when it writes."""
+    return accounts.may_give(caller().role)
 
 
 def _only_mine() -> int | None:
@@ -115,7 +112,7 @@ def _page(status: int = 200, **shown: object) -> Response:
     text = render_template(
         "tokens.html",
         tokens=numbered(accounts.token_rows(parts().engine, _only_mine()), "tokens.page", _findable),
-        here=here(),
+        place=here(),
         roles=[(role, words.word(role)) for role in _roles()],
         scopes=[(scope, gettext(text)) for scope, text in SCOPES.items()],
         scope_words={scope: gettext(text) for scope, text in SCOPES.items()},

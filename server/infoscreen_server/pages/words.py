@@ -1,7 +1,7 @@
 """How values are worded on pages: states, durations, sizes, roles. The templates' filters; pure but for language."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Any
 
 from babel.numbers import format_decimal, get_decimal_symbol
@@ -150,7 +150,7 @@ def iso(value: datetime | str) -> str:
 
 def form_time(when: datetime, up: bool = False) -> str:
     """For a datetime-local field, in UTC to the second; `up` to the next one: an end stays behind its records."""
-    if up and when.microsecond:
+    if up and when.microsecond and when.year < MAXYEAR:
         when += timedelta(seconds=1)
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 

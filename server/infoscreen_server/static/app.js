@@ -52,25 +52,55 @@ export function timeElement(iso) {
   return element;
 }
 
-// Fetch this page again, once, and put into the place of each of these elements the one with the same id.
-export async function refresh(elements) {
+const LONGEST_FETCH_MS = 60_000;
+
+// Fetch this page again, once, and put into the place of each of these elements the one with the same id, where it is
+// still `wanted` when the answer is there.
+export async function refresh(elements, wanted = () => true) {
   if (!elements.length) return;
-  const answer = await fetch(location.href, { headers: { "X-Refresh": "1" }, credentials: "same-origin" });
+  const answer = await fetch(location.href, {
+    headers: { "X-Refresh": "1" },
+    credentials: "same-origin",
+    signal: AbortSignal.timeout?.(LONGEST_FETCH_MS),
+  });
   if (!answer.ok || answer.redirected) throw new Error(`${answer.status}`);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const element of elements) replace(element, page.getElementById(element.id));
+  for (const element of elements) if (wanted(element)) replace(element, page.getElementById(element.id));
 }
 
 // Focus and what is open stay.
 function replace(element, fresh) {
   if (!fresh) return;
   const open = [...element.querySelectorAll("details[open][id]")].map((each) => each.id);
-  const focused = element.contains(document.activeElement) ? document.activeElement.id : "";
-  if (element.contains(document.activeElement) && !focused) return; // someone is at work there
+  const focused = element.contains(document.activeElement) ? document.activeElement : null;
+  if (focused && isTyping(focused)) return;
+  const again = focused && placeOf(element, focused);
   element.replaceWith(fresh);
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  again?.(fresh)?.focus({ preventScroll: true });
   localTimes(fresh);
+}
+
+const TYPED = "input, textarea, select";
+
+// In a field, or on the way from it to the form's button.
+function isTyping(focused) {
+  if (focused.matches(TYPED)) return true;
+  const fields = focused.closest("form")?.querySelectorAll("input, textarea") ?? [];
+  return [...fields].some((each) => each.value !== each.defaultValue || each.checked !== each.defaultChecked);
+}
+
+// How to find this element again when what it is in was drawn anew: by its id; by where it leads to; or by what it is
+// called and its number among those of its kind.
+function placeOf(root, focused) {
+  if (focused.id) return () => document.getElementById(focused.id);
+  const kind = (within) => [...within.querySelectorAll(focused.localName)];
+  const nth = (same) => [kind(root).filter(same).indexOf(focused), same];
+  const find = ([number, same]) => (fresh) => kind(fresh).filter(same)[number];
+  const [address, name] = [focused.getAttribute("href"), focused.getAttribute("aria-label")];
+  const byAddress = address && find(nth((each) => each.getAttribute("href") === address));
+  const otherwise = find(nth((each) => each.getAttribute("aria-label") === name));
+  return (fresh) => byAddress?.(fresh) ?? otherwise(fresh);
 }
 
 document.addEventListener("click", async (event) => {
