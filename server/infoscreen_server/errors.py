@@ -1,14 +1,14 @@
 """How every refusal and every fault is worded: JSON for programs, a page for people. Repeats nothing sent."""
 
 import logging
-import sqlite3
 from http import HTTPStatus
+from typing import Any
 
-import psycopg
-from flask import Response, jsonify, make_response, redirect, render_template, request, url_for
+from flask import Flask, Response, current_app, jsonify, make_response, redirect, render_template, request, url_for
 from flask_openapi3.openapi import OpenAPI
 from flask_wtf.csrf import CSRFError
 from pydantic import ValidationError
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
@@ -33,7 +33,8 @@ def install(app: OpenAPI) -> None:
     app.register_error_handler(CSRFError, _forged)
     app.register_error_handler(Busy, _busy)
     app.register_error_handler(HTTPException, _http_error)
-    for kind in (DBAPIError, PoolTimeout, *_DRIVERS):
+    # Some comes past SQLAlchemy: rows of the log are written with the driver itself (persist.log_sink).
+    for kind in (DBAPIError, PoolTimeout, _driver(app).Error):
         app.register_error_handler(kind, _database_error)
     app.register_error_handler(Exception, _fault)
 
@@ -122,16 +123,18 @@ def _http_error(error: HTTPException) -> Response:
     return response
 
 
-_DRIVERS = (sqlite3.Error, psycopg.Error)
-"""What comes past SQLAlchemy: rows of the log are written with the driver itself (persist.log_sink)."""
-_OURS = (sqlite3.ProgrammingError, sqlite3.NotSupportedError, psycopg.ProgrammingError, psycopg.NotSupportedError)
-"""A statement that cannot work on any database."""
+def _driver(app: Flask) -> Any:
+    """The database's driver; the other one need not be installed."""
+    engine: Engine = app.extensions["infoscreen"].engine
+    return engine.dialect.loaded_dbapi
 
 
 def _database_error(error: Exception) -> Response:
     """503 while it is the database that fails: away, full, read-only after a failover, all connections taken."""
     cause = (error.orig or error) if isinstance(error, DBAPIError) else error
-    if isinstance(cause, _OURS) or is_datas_fault(error):
+    driver = _driver(current_app)
+    # A statement that cannot work on any database is our own fault.
+    if isinstance(cause, (driver.ProgrammingError, driver.NotSupportedError)) or is_datas_fault(error):
         return _fault(error)
     log.error("database: %s", str(cause).partition("\n")[0])
     response = _answer(HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer")
