@@ -104,8 +104,8 @@ def test_no_page_grows_with_its_list_and_all_of_it_can_be_reached(api: Api, root
         assert (len(seen), set(seen)) == (len(expected), expected), path
 
 
-def test_rules_and_channels_are_few_enough_for_one_page(api: Api, root: Person) -> None:
-    """Their numbers have a bound."""
+def test_rules_are_few_enough_for_one_page(api: Api, root: Person) -> None:
+    """Their number has a bound."""
     fill(api)
     for path in ("/alerts/rules", "/alerts/rules?rule=40", "/alerts/channels", "/alerts"):
         assert len(root.get(path).data) < MAX_BYTES, path

@@ -18,6 +18,7 @@ from infoscreen_server.context import access, caller, parts
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.models_alerts import RuleKind
 from infoscreen_server.pages import alert_words, asked, words
+from infoscreen_server.pages.numbered import numbered
 from infoscreen_server.wording import FieldError, length, rule_name, stored_rule_name
 
 blueprint = Blueprint("alert_settings", __name__)
@@ -260,6 +261,11 @@ def _channels(status: int = 200, **shown: Any) -> Response:
     usual: dict[str, Any] = {"wrong": {}, "problem": None, "name": "", "changed": None}
     services = sorted({gettext(service.label) for service in SCHEMES.values()}, key=str.casefold)
     text = render_template(
-        "alert_channels.html", channels=found, late=late, services=services, now=parts().now(), **{**usual, **shown}
+        "alert_channels.html",
+        channels=numbered(found, "alert_settings.channels"),
+        late=late,
+        services=services,
+        now=parts().now(),
+        **{**usual, **shown},
     )
     return make_response(text, status)
