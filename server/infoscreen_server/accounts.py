@@ -266,9 +266,17 @@ def may_give(role: TokenRole | None) -> tuple[TokenRole, ...]:
     return _GIVES.get(role, ()) if role is not None else ()
 
 
+_RANK = (TokenRole.USER, TokenRole.ADMIN, TokenRole.SUPERADMIN)
+
+
+def up_to(role: Role) -> tuple[TokenRole, ...]:
+    """The roles that include no more than this one."""
+    return _RANK[: _RANK.index(TokenRole(role)) + 1]
+
+
 _GIVES = {
-    TokenRole.ADMIN: (TokenRole.USER, TokenRole.ADMIN),
-    TokenRole.SUPERADMIN: (TokenRole.USER, TokenRole.ADMIN, TokenRole.SUPERADMIN, TokenRole.DEVICE),
+    TokenRole.ADMIN: up_to(Role.ADMIN),
+    TokenRole.SUPERADMIN: (*up_to(Role.SUPERADMIN), TokenRole.DEVICE),
 }
 
 

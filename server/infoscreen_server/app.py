@@ -4,7 +4,6 @@ A factory, so that every worker and every test has its own. What the API answers
 how errors are worded in errors.py.
 """
 
-import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -16,7 +15,6 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.models.security_scheme import SecurityScheme
 from flask_openapi3.openapi import OpenAPI
 from flask_wtf.csrf import CSRFProtect
-from sqlalchemy import Engine, event
 
 from infoscreen_server import errors, pages, web_security
 from infoscreen_server.accounts import Access, Caller, allowed, caller_of
@@ -28,7 +26,7 @@ from infoscreen_server.api_live import HUB, live
 from infoscreen_server.api_screenshots import screenshots
 from infoscreen_server.config import ServerConfig
 from infoscreen_server.context import Parts, Refusal, is_page, parts
-from infoscreen_server.db import is_sqlite, make_engine
+from infoscreen_server.db import make_engine
 from infoscreen_server.forms import Problem
 from infoscreen_server.i18n import LANGUAGES, speak
 from infoscreen_server.live import Hub
@@ -38,7 +36,8 @@ from infoscreen_server.sessions import LONGEST, SESSION, Cookies, Signed, signed
 from infoscreen_shared.messages import MAX_PAYLOAD_BYTES
 
 WRITER_WAIT_S = 8.0
-"""Then the answer is 503. A request may wait twice, for the note that its token was used and for its own work."""
+"""For SQLite's one writer; then the answer is 503. Whoever waits for it holds up all of this process, and gunicorn ends
+it after 30 s. A request may wait twice, for the note that its token was used and for its own work."""
 
 
 def access_of(app: OpenAPI, endpoint: str) -> Access | None:
@@ -83,8 +82,7 @@ def create_app(config: ServerConfig, now: Callable[[], datetime] = _utc_now) -> 
         WTF_CSRF_TIME_LIMIT=None,
     )
     app.json = _Json(app)
-    engine = make_engine(config.database_url, hide_parameters=True)
-    _wait_briefly(engine)
+    engine = make_engine(config.database_url, busy_s=WRITER_WAIT_S, hide_parameters=True)
     app.extensions["infoscreen"] = Parts(config, engine, now)
     app.extensions[HUB] = Hub(engine, now, config.silence_s)
     app.session_interface = Cookies(engine)
@@ -99,15 +97,6 @@ def create_app(config: ServerConfig, now: Callable[[], datetime] = _utc_now) -> 
         csrf.exempt(blueprint)
         app.register_api(blueprint)
     return app
-
-
-def _wait_briefly(engine: Engine) -> None:
-    """For SQLite's one writer: whoever waits for it holds up all of this process, and gunicorn ends it after 30 s."""
-    if is_sqlite(engine):
-
-        @event.listens_for(engine, "connect")
-        def wait(driver: sqlite3.Connection, _record: object) -> None:
-            driver.execute(f"PRAGMA busy_timeout = {WRITER_WAIT_S * 1000:.0f}")
 
 
 def _let_in() -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, Engine, create_engine, delete, event, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 T = TypeVar("T")
 
@@ -33,10 +33,11 @@ class DatabaseError(Exception):
     """The database that the settings name cannot be used. The text says why and never repeats a password."""
 
 
-def make_engine(url: str, **options: Any) -> Engine:
+def make_engine(url: str, *, busy_s: float = BUSY_SECONDS, **options: Any) -> Engine:
     """An engine for a DATABASE_URL. Connects to nothing yet.
 
-    A plain connection reads; `writing` opens one that writes. Raises DatabaseError for a URL that cannot work.
+    A plain connection reads; `writing` opens one that writes. On SQLite each waits for the one writer for `busy_s`.
+    Raises DatabaseError for a URL that cannot work.
     """
     try:
         parsed = make_url(url)
@@ -44,7 +45,7 @@ def make_engine(url: str, **options: Any) -> Engine:
         raise DatabaseError("DATABASE_URL: expected sqlite:////path or postgresql://user@host/name") from None
     backend = parsed.get_backend_name()
     if backend == "sqlite":
-        return _sqlite(parsed, options)
+        return _sqlite(parsed, busy_s, options)
     if backend != "postgresql":
         raise DatabaseError(f"DATABASE_URL: {backend} is not supported, use sqlite or postgresql")
     return create_engine(parsed.set(drivername="postgresql+psycopg"), connect_args=dict(_POSTGRES), **options)
@@ -66,13 +67,13 @@ _POSTGRES = {
 socket in the file system."""
 
 
-def _sqlite(url: URL, options: dict[str, Any]) -> Engine:
+def _sqlite(url: URL, busy_s: float, options: dict[str, Any]) -> Engine:
     if not url.database or url.database == ":memory:":
         raise DatabaseError("DATABASE_URL: SQLite needs a file, sqlite:////path, that all processes can open")
     path = Path(url.database)
     if not path.parent.is_dir():
         raise DatabaseError(f"DATABASE_URL: the folder {path.parent} does not exist; create it, or name another path")
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, **options)
+    engine = create_engine(url, connect_args={"timeout": busy_s, "check_same_thread": False}, **options)
 
     @event.listens_for(engine, "do_connect")
     def create_private(_dialect: object, _record: object, _args: object, _kwargs: object) -> None:
@@ -137,6 +138,16 @@ def delete_some(connection: Connection, table: Any, which: ColumnElement[bool], 
     some = select(table.id).where(which).limit(limit)
     # Once more: PostgreSQL may wait for someone who changes a row, and looks again only at what is asked for out here.
     return connection.execute(delete(table).where(table.id.in_(some), which)).rowcount
+
+
+def driver_of(engine: Engine) -> Any:
+    """The database's driver (PEP 249). The other database's need not be installed."""
+    return engine.dialect.loaded_dbapi
+
+
+def faults(engine: Engine) -> tuple[type[Exception], ...]:
+    """What is raised when the database fails, through SQLAlchemy or beside it."""
+    return (DBAPIError, driver_of(engine).Error)
 
 
 def is_sqlite(bind: Engine | Connection) -> bool:

@@ -2,20 +2,19 @@
 
 import logging
 from http import HTTPStatus
-from typing import Any
 
-from flask import Flask, Response, current_app, jsonify, make_response, redirect, render_template, request, url_for
+from flask import Response, jsonify, make_response, redirect, render_template, request, url_for
 from flask_openapi3.openapi import OpenAPI
 from flask_wtf.csrf import CSRFError
 from pydantic import ValidationError
-from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from infoscreen_server.accounts import Busy
-from infoscreen_server.context import Refusal, is_page
+from infoscreen_server.context import Refusal, is_page, parts
+from infoscreen_server.db import driver_of, faults
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.store import is_datas_fault
 from infoscreen_shared.messages import MAX_PAYLOAD_BYTES
@@ -34,7 +33,7 @@ def install(app: OpenAPI) -> None:
     app.register_error_handler(Busy, _busy)
     app.register_error_handler(HTTPException, _http_error)
     # Some comes past SQLAlchemy: rows of the log are written with the driver itself (persist.log_sink).
-    for kind in (DBAPIError, PoolTimeout, _driver(app).Error):
+    for kind in (*faults(app.extensions["infoscreen"].engine), PoolTimeout):
         app.register_error_handler(kind, _database_error)
     app.register_error_handler(Exception, _fault)
 
@@ -123,16 +122,10 @@ def _http_error(error: HTTPException) -> Response:
     return response
 
 
-def _driver(app: Flask) -> Any:
-    """The database's driver; the other one need not be installed."""
-    engine: Engine = app.extensions["infoscreen"].engine
-    return engine.dialect.loaded_dbapi
-
-
 def _database_error(error: Exception) -> Response:
     """503 while it is the database that fails: away, full, read-only after a failover, all connections taken."""
     cause = (error.orig or error) if isinstance(error, DBAPIError) else error
-    driver = _driver(current_app)
+    driver = driver_of(parts().engine)
     # A statement that cannot work on any database is our own fault.
     if isinstance(cause, (driver.ProgrammingError, driver.NotSupportedError)) or is_datas_fault(error):
         return _fault(error)

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row
 
 from infoscreen_server import live_signal, live_source, queries
+from infoscreen_server.db import faults
 from infoscreen_server.live_signal import FOLLOW_S, LOOK_EVERY_S
 from infoscreen_server.live_source import LOGS, MAX_CLIENTS, STATES, News, Wish
 from infoscreen_server.live_viewer import Place, Viewer, dropped_event, event, log_event, place_event
@@ -168,7 +169,7 @@ class Hub:
                     self._watch(waker)
                 finally:
                     waker.close()
-            except live_signal.faults(self._engine) as error:
+            except faults(self._engine) as error:
                 log.error("live view, again in %.1f s: %s", pause, str(error).partition("\n")[0])
                 self._stop.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import Any, Protocol
 
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from infoscreen_server.db import is_sqlite
 
@@ -106,8 +106,3 @@ class PostgresWaker:
 
 def open_waker(engine: Engine) -> Waker:
     return SqliteWaker(engine) if is_sqlite(engine) else PostgresWaker(engine)
-
-
-def faults(engine: Engine) -> tuple[type[Exception], ...]:
-    """What is raised when the database fails, through SQLAlchemy or beside it."""
-    return (DBAPIError, engine.dialect.loaded_dbapi.Error)

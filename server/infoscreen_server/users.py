@@ -13,12 +13,10 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, select, text, update
 
 from infoscreen_server import sessions, throttle
-from infoscreen_server.accounts import AccountError, hash_password
+from infoscreen_server.accounts import AccountError, hash_password, up_to
 from infoscreen_server.db import is_sqlite, writing
 from infoscreen_server.i18n import lazy
 from infoscreen_server.models import Role, SetUpLink, SignIn, Token, TokenRole, User, UtcTime
-
-_RANK = (Role.USER, Role.ADMIN, Role.SUPERADMIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +30,6 @@ class Person:
     """Of the newest of their sessions that are still there."""
     waiting: bool
     """There is a link by which they can choose a password."""
-
-
-def up_to(role: Role) -> tuple[Role, ...]:
-    """The roles that include no more than this one."""
-    return _RANK[: _RANK.index(role) + 1]
 
 
 def everyone(engine: Engine, now: datetime) -> list[Person]:
@@ -102,8 +95,7 @@ def set_role(engine: Engine, user_id: int, role: Role, now: datetime) -> None:
     """Raises AccountError."""
     with changing(engine) as connection:
         _change(connection, user_id, role=role)
-        allowed = [TokenRole(each) for each in up_to(role)]
-        _revoke_tokens(connection, user_id, [*allowed, TokenRole.DEVICE], now)
+        _revoke_tokens(connection, user_id, [*up_to(role), TokenRole.DEVICE], now)
 
 
 def set_disabled(engine: Engine, user_id: int, disabled: bool, now: datetime) -> None:

@@ -155,7 +155,7 @@ def _message(
                 _comes_and_goes(about) if each.flapping else about
                 for about, each in zip(abouts, notice.alerts, strict=True)
             ]
-        also = _some([_about(world, rule, rows[each.id]) for each in notice.also])
+        also = [_about(world, rule, rows[each.id]) for each in notice.also]
         site = notice.alerts[0].site
         return {
             "kind": notice.kind,
@@ -171,15 +171,6 @@ def _message(
 
 def _comes_and_goes(about: texts.About) -> texts.About:
     return replace(about, detail=". ".join(filter(None, (gettext("On and off"), about.detail))))
-
-
-def _some(abouts: list[texts.About]) -> list[texts.About]:
-    """They are named on one line, which is to end: as many as a message lists, and how many more there are."""
-    more = len(abouts) - texts.MOST_LISTED
-    if more <= 0:
-        return abouts
-    listed = abouts[: texts.MOST_LISTED]
-    return [*listed, replace(listed[-1], label=gettext("… and %(n)s more", n=more))]
 
 
 def _about(world: World, rule: Row[Any], row: Row[Any]) -> texts.About:

@@ -122,19 +122,23 @@ def title(kind: MessageKind, rule: RuleKind, site: str | None, abouts: Sequence[
 
 
 def body(kind: MessageKind, rule: str, abouts: Sequence[About], also: Sequence[About], address: str | None) -> str:
-    lines = [_line(each, kind) for each in abouts[:MOST_LISTED]]
-    if len(abouts) > MOST_LISTED:
-        lines.append(gettext("… and %(n)s more", n=len(abouts) - MOST_LISTED))
+    lines = _some([_line(each, kind) for each in abouts])
     if kind not in (MessageKind.RECOVERED, MessageKind.STEADY):
         lines += [line for each in abouts[:MOST_LISTED] for line in each.silent]
     if also:
         names = [gettext("All screens") if each.uuid is None else plain(each.label) for each in also]
-        lines.append(gettext("Still the case: %(names)s", names=", ".join(names)))
+        lines.append(gettext("Still the case: %(names)s", names=", ".join(_some(names))))
     lines += ["", gettext("Rule: %(name)s", name=plain(rule_name(rule)))]
     if address is not None:
         links = [f"{address}/clients/{each.uuid}" for each in abouts[:MOST_LISTED] if each.uuid]
         lines += links if len(links) == 1 else [address + "/"]
     return "\n".join(lines)
+
+
+def _some(texts: list[str]) -> list[str]:
+    """As many as a message lists, and how many more there are."""
+    more = len(texts) - MOST_LISTED
+    return texts if more <= 0 else [*texts[:MOST_LISTED], gettext("… and %(n)s more", n=more)]
 
 
 def _line(about: About, kind: MessageKind) -> str:

@@ -101,7 +101,6 @@ def _page(wrong: dict[str, str] | None = None) -> Response:
     text = render_template(
         "account.html",
         sessions=numbered(sessions.of_user(parts().engine, me.user_id, parts().now()), "account.page"),
-        place=here(),
         mine=me.token_hash,
         browser_name=browser_name,
         wrong=wrong or {},

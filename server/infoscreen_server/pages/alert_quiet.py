@@ -134,7 +134,6 @@ def _silences(status: int = 200, **shown: Any) -> Response:
         "alert_silences.html",
         listed=numbered(found, "alert_quiet.silences"),
         is_silent=any(each.active for each in found),
-        place=here(),
         given=given,
         zone_is_chosen=bool(request.form),
         known=known,
@@ -209,7 +208,6 @@ def _hours(status: int = 200, edited: str | None = None, **shown: Any) -> Respon
     text = render_template(
         "alert_hours.html",
         hours=numbered(sorted(found.items(), key=lambda item: not item[0]), "alert_quiet.hours"),
-        place=here(),
         given=given,
         is_new=request.form["new"] == "1" if "new" in request.form else is_new,
         today=parts().now().date(),

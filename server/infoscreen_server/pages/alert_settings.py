@@ -18,7 +18,7 @@ from infoscreen_server.context import access, caller, parts
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.models_alerts import RuleKind
 from infoscreen_server.pages import alert_words, asked, words
-from infoscreen_server.pages.numbered import numbered
+from infoscreen_server.pages.numbered import here, numbered
 from infoscreen_server.wording import FieldError, length, rule_name, stored_rule_name
 
 blueprint = Blueprint("alert_settings", __name__)
@@ -217,7 +217,7 @@ def change_url() -> AnyResponse:
         return _channels(409, problem=said(error))
     audit.note("alert channel address changed", name=name)
     flash(gettext("The address of %(name)s is changed. Messages that wait are sent there now.", name=name))
-    return redirect(url_for("alert_settings.channels"), 303)
+    return redirect(url_for("alert_settings.channels", **here()), 303)
 
 
 @blueprint.post("/alerts/channels/test")
@@ -239,7 +239,7 @@ def test_channel() -> AnyResponse:
         return _channels(409, problem=told)
     audit.note("alert channel tested", name=name, sent=True)
     flash(gettext("The test message to %(name)s was delivered.", name=name))
-    return redirect(url_for("alert_settings.channels"), 303)
+    return redirect(url_for("alert_settings.channels", **here()), 303)
 
 
 @blueprint.post("/alerts/channels/delete")
@@ -251,7 +251,7 @@ def delete_channel() -> AnyResponse:
         return _channels(409, problem=said(error))
     audit.note("alert channel deleted", name=name)
     flash(gettext("The channel %(name)s is deleted.", name=name))
-    return redirect(url_for("alert_settings.channels"), 303)
+    return redirect(url_for("alert_settings.channels", **here()), 303)
 
 
 def _channels(status: int = 200, **shown: Any) -> Response:

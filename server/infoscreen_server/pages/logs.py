@@ -14,7 +14,7 @@ from infoscreen_server import fleet, live_source, log_search, queries
 from infoscreen_server.accounts import Access
 from infoscreen_server.api import MAX_CODES, MAX_TEXT
 from infoscreen_server.context import access, moment, parts
-from infoscreen_server.i18n import gettext, language, lazy
+from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.log_search import LogPage
 from infoscreen_server.models import ClientLog
 from infoscreen_server.models_history import IncidentEvent, IssueCount
@@ -22,7 +22,7 @@ from infoscreen_server.pages import asked
 from infoscreen_server.pages.clients import known_uuid
 from infoscreen_server.pages.timeline import PERIODS
 from infoscreen_server.pages.visible import visible
-from infoscreen_server.pages.words import LEVEL_BUTTONS
+from infoscreen_server.pages.words import LEVEL_BUTTONS, csv_form
 from infoscreen_server.queries import Cursor, time_text
 from infoscreen_shared.messages import MAX_CODE_CHARS, LogLevel, WireError, parse_timestamp
 
@@ -248,9 +248,8 @@ def _export(uuid: str, wanted: Wanted, kind: str) -> str:
     """The same records as a file. A range is given as the time at which it begins now."""
     since = wanted.since_when(parts().now())
     filters = wanted.filters(range="", since=time_text(since))
-    if kind == "csv" and language() == "de":
-        # Where numbers have a decimal comma, Excel wants a semicolon.
-        filters["separator"] = "semicolon"
+    if kind == "csv":
+        filters |= csv_form()
     return url_for("exports.csv_file" if kind == "csv" else "exports.ndjson", uuid=uuid, **filters)
 
 

@@ -1,7 +1,7 @@
-"""Lists of what people make themselves, in numbered pages: tokens, users, rules and the like.
+"""Lists that are read as a whole, in numbered pages: tokens, users, silences, issues, clients by reliability and so on.
 
-They are short where a place is small, so they are read as a whole; but no page may grow with them. What grows by itself
-(logs, incidents, messages) has pages of its own, which begin at a place in the database.
+They are short where a place is small; but no page may grow with them. What grows by itself (logs, incidents, messages)
+has pages of its own, which begin at a place in the database.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,6 +28,8 @@ class Numbered(Generic[Item]):
     everything: int
     """Of them that there are without `text`."""
     text: str
+    here: dict[str, Any]
+    """For the addresses of forms in it; see `here`."""
     before_url: str | None
     after_url: str | None
 
@@ -44,7 +46,7 @@ def numbered(
 
     `more` are the other parts of the page's address. A page behind the last is the last.
     """
-    text = request.args.get("q", "").strip()[:LONGEST_TEXT] if text_of else ""
+    text = _text() if text_of else ""
     found = rows
     if text_of and text:
         found = [row for row in rows if folded(text) in folded(text_of(row))]
@@ -60,6 +62,7 @@ def numbered(
         total=len(found),
         everything=len(rows),
         text=text,
+        here=here(),
         before_url=url(number - 1) if number > 1 else None,
         after_url=url(number + 1) if start + size < len(found) else None,
     )
@@ -67,7 +70,11 @@ def numbered(
 
 def here() -> dict[str, Any]:
     """The parts of an address that lead back to the page of the list that a form was sent from."""
-    return _parts(request.args.get("q", "").strip()[:LONGEST_TEXT], _asked())
+    return _parts(_text(), _asked())
+
+
+def _text() -> str:
+    return request.args.get("q", "").strip()[:LONGEST_TEXT]
 
 
 def _asked() -> int:

@@ -8,8 +8,8 @@ from infoscreen_server import fleet, reliability
 from infoscreen_server.accounts import Access
 from infoscreen_server.context import access, moment, parts, retention
 from infoscreen_server.history import Period
-from infoscreen_server.i18n import language, lazy
-from infoscreen_server.pages import charts, timeline
+from infoscreen_server.i18n import lazy
+from infoscreen_server.pages import charts, timeline, words
 from infoscreen_server.pages.clients import filters_of, wanted_of
 from infoscreen_server.pages.numbered import numbered
 
@@ -43,16 +43,9 @@ def page() -> Response:
         filters=filters,
         period=period,
         periods=PERIODS,
-        csv_url=_csv_url(filters),
+        csv_url=url_for("past.reliability_csv", **filters, **words.csv_form()),
     )
     return make_response(text)
-
-
-def _csv_url(filters: dict[str, Any]) -> str:
-    """The same table as a file."""
-    # Where numbers have a decimal comma, Excel wants a semicolon.
-    more = {"separator": "semicolon"} if language() == "de" else {}
-    return url_for("past.reliability_csv", **(filters | more))
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -112,7 +112,6 @@ def _page(status: int = 200, **shown: object) -> Response:
     text = render_template(
         "tokens.html",
         tokens=numbered(accounts.token_rows(parts().engine, _only_mine()), "tokens.page", _findable),
-        place=here(),
         roles=[(role, words.word(role)) for role in _roles()],
         scopes=[(scope, gettext(text)) for scope, text in SCOPES.items()],
         scope_words={scope: gettext(text) for scope, text in SCOPES.items()},

@@ -127,7 +127,6 @@ def _page(status: int = 200, **shown: object) -> Response:
     text = render_template(
         "users.html",
         people=numbered(users.everyone(parts().engine, parts().now()), "users.page", lambda person: person.name),
-        place=here(),
         me=me.user_id if me else None,
         roles=[(role, words.word(role)) for role in Role],
         now=parts().now(),

@@ -148,6 +148,11 @@ def iso(value: datetime | str) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
+def csv_form() -> dict[str, Any]:
+    """Parameters of a CSV's address. Where numbers have a decimal comma, Excel wants a semicolon."""
+    return {"separator": "semicolon"} if language() == "de" else {}
+
+
 def form_time(when: datetime, up: bool = False) -> str:
     """For a datetime-local field, in UTC to the second; `up` to the next one: an end stays behind its records."""
     if up and when.microsecond and when.year < MAXYEAR:
