@@ -15,6 +15,7 @@ from playwright.sync_api import Page, Route, expect
 from browser.conftest import Visit
 from infoscreen_server.store import Presence
 from infoscreen_shared.messages import LogLevel, timestamp_text
+from parts.browser import Visitor
 from parts.dashboard import Dashboard
 from parts.fleet import Fleet, item, of_items
 from parts.wait import wait_for
@@ -267,13 +268,19 @@ def older(page: Page) -> list[str]:
     return messages(page)
 
 
-def test_without_a_stream_no_record_is_between_the_list_and_older(visit: Visit, kiosks: list[Kiosk]) -> None:
-    visitor = visit("admin")
+def without_stream(visitor: Visitor, path: str) -> Page:
+    """A page whose stream is refused, with a clock that the test moves."""
     page = visitor.page
     page.clock.install()
     page.route(STREAM, lambda route: route.fulfill(status=429, body="{}"))
-    visitor.open(f"/clients/{kiosks[6].uuid}/logs")
+    visitor.open(path)
     expect(page.locator("[data-live-state]")).to_contain_text("There is no live view now")
+    return page
+
+
+def test_without_a_stream_no_record_is_between_the_list_and_older(visit: Visit, kiosks: list[Kiosk]) -> None:
+    visitor = visit("admin")
+    page = without_stream(visitor, f"/clients/{kiosks[6].uuid}/logs")
     said = [f"meanwhile {n}" for n in range(60)]
     kiosks[6].say(*said)
     page.clock.fast_forward(31_000)
@@ -289,11 +296,7 @@ def test_without_a_stream_no_record_is_between_the_list_and_older(visit: Visit, 
 def test_what_comes_late_takes_its_place(visit: Visit, kiosks: list[Kiosk]) -> None:
     """The page was drawn again without a stream, and that one comes back with what came meanwhile."""
     visitor = visit("admin")
-    page = visitor.page
-    page.clock.install()
-    page.route(STREAM, lambda route: route.fulfill(status=429, body="{}"))
-    visitor.open(f"/clients/{kiosks[6].uuid}/logs?q=belated")
-    expect(page.locator("[data-live-state]")).to_contain_text("There is no live view now")
+    page = without_stream(visitor, f"/clients/{kiosks[6].uuid}/logs?q=belated")
     said = [f"belated {n}" for n in range(50)]
     kiosks[6].say(*said)
     page.clock.fast_forward(31_000)
@@ -385,11 +388,7 @@ def test_what_a_page_does_not_show_waits_for_its_tick(visit: Visit, kiosks: list
 
 def test_without_a_stream_the_page_is_refreshed(visit: Visit, kiosks: list[Kiosk]) -> None:
     visitor = visit()
-    page = visitor.page
-    page.clock.install()
-    page.route(STREAM, lambda route: route.fulfill(status=429, body="{}"))
-    visitor.open("/system")
-    expect(page.locator("[data-live-state]")).to_contain_text("There is no live view now")
+    page = without_stream(visitor, "/system")
     kiosks[0].say("by and by")
     page.unroute(STREAM)
     page.clock.fast_forward(31_000)

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from infoscreen_server.models import Role
+from parts.api import Api
 from parts.broker import Broker
+from parts.person import Person, with_user
 from parts.postgres import Postgres
 from parts.screens import copy_code, make_film
 
@@ -30,6 +33,20 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'server.db'}"
     postgres: Postgres = request.getfixturevalue("postgres")
     return postgres.new_database()
+
+
+@pytest.fixture
+def api(database_url: str) -> Iterator[Api]:
+    """The server's web application on such a database."""
+    running = Api(database_url)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def root(api: Api) -> Person:
+    """A super administrator, signed in."""
+    return with_user(api, "root", Role.SUPERADMIN)
 
 
 # --- screens ----------------------------------------------------------------------------------------------------------

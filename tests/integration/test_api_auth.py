@@ -1,6 +1,5 @@
 """Every route against every kind of caller. The routes come from the URL map, so that a new one cannot be forgotten."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -111,13 +110,6 @@ class Asker(NamedTuple):
     client: FlaskClient
     header: str | None = None
     query: str = ""
-
-
-@pytest.fixture
-def api(database_url: str) -> Iterator[Api]:
-    running = Api(database_url)
-    yield running
-    running.close()
 
 
 @pytest.fixture

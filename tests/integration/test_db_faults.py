@@ -1,6 +1,5 @@
 """A database that fails while the application works: whoever asks is told to come back, and none of it is our fault."""
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
@@ -18,13 +17,6 @@ from parts.fleet import item
 from parts.person import with_user
 
 MANY = [item(None, NOW, message="x" * 2_000) for _ in range(400)]
-
-
-@pytest.fixture
-def api(database_url: str) -> Iterator[Api]:
-    running = Api(database_url)
-    yield running
-    running.close()
 
 
 def is_asked_to_come_back(answer: Any) -> None:

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,13 +13,6 @@ from infoscreen_shared.messages import MAX_PAYLOAD_BYTES, LogLevel, Record, enco
 from parts.api import NOW, UUID, Api
 
 EPOCH = "aaaa"
-
-
-@pytest.fixture
-def api(database_url: str) -> Iterator[Api]:
-    running = Api(database_url)
-    yield running
-    running.close()
 
 
 def batch(first: int, last: int, level: LogLevel = LogLevel.ERROR, base: int = 0) -> dict[str, Any]:

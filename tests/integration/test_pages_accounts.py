@@ -3,7 +3,7 @@
 import io
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,18 +15,6 @@ from infoscreen_server.accounts import AccountError, add_token, add_user, caller
 from infoscreen_server.models import Role, Scope, Token, TokenRole, User
 from parts.api import OTHER, UUID, Api
 from parts.person import PASSWORD, Person, text_of, with_user
-
-
-@pytest.fixture
-def api(database_url: str) -> Iterator[Api]:
-    running = Api(database_url)
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def root(api: Api) -> Person:
-    return with_user(api, "root", Role.SUPERADMIN)
 
 
 def user_id(api: Api, name: str) -> str:

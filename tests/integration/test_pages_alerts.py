@@ -52,11 +52,6 @@ def api(database_url: str) -> Iterator[Api]:
 
 
 @pytest.fixture
-def root(api: Api) -> Person:
-    return with_user(api, "root", Role.SUPERADMIN)
-
-
-@pytest.fixture
 def anna(api: Api) -> Person:
     return with_user(api, "anna", Role.ADMIN)
 

@@ -3,12 +3,9 @@
 import html
 import json
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from html.parser import HTMLParser
 from typing import Any
-
-import pytest
 
 from infoscreen_server.models import (
     Client,
@@ -34,13 +31,6 @@ from parts.told import (
 )
 
 ATTACK = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
-
-
-@pytest.fixture
-def api(database_url: str) -> Iterator[Api]:
-    running = Api(database_url)
-    yield running
-    running.close()
 
 
 def test_a_client_in_words(api: Api) -> None:

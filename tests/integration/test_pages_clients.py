@@ -4,7 +4,6 @@ import html
 import json
 import random
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -45,13 +44,6 @@ from parts.told import (
 )
 
 SEED = random.randrange(1_000_000)
-
-
-@pytest.fixture
-def api(database_url: str) -> Iterator[Api]:
-    running = Api(database_url)
-    yield running
-    running.close()
 
 
 def test_who_needs_someone_stands_first(api: Api) -> None:

@@ -1,7 +1,6 @@
 """What people call a client: who may say it, by form and by program, and what is refused."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,13 +12,6 @@ from infoscreen_server.models import (
 from parts.api import Api
 from parts.fleet import uuid_of
 from parts.told import page, told_fleet, visitor
-
-
-@pytest.fixture
-def api(database_url: str) -> Iterator[Api]:
-    running = Api(database_url)
-    yield running
-    running.close()
 
 
 def test_an_admin_names_a_client(api: Api) -> None:

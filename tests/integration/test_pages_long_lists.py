@@ -1,7 +1,6 @@
 """Lists of what people make, in numbered pages: users, tokens, sessions, silences, opening hours."""
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from html import unescape
 
@@ -14,22 +13,10 @@ from infoscreen_server.pages.numbered import ROWS
 from parts import crowd
 from parts.api import Api
 from parts.fleet import uuid_of
-from parts.person import Person, text_of, with_user
+from parts.person import Person, text_of
 from parts.told import add
 
 MAX_BYTES = 200_000
-
-
-@pytest.fixture
-def api(database_url: str) -> Iterator[Api]:
-    running = Api(database_url)
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def root(api: Api) -> Person:
-    return with_user(api, "root", Role.SUPERADMIN)
 
 
 def fill_users(api: Api, count: int) -> None:

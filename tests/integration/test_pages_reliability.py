@@ -3,10 +3,7 @@
 import csv
 import html
 import re
-from collections.abc import Iterator
 from datetime import timedelta
-
-import pytest
 
 from infoscreen_server.models import (
     Client,
@@ -24,13 +21,6 @@ from parts.told import (
     visitor,
     words_of,
 )
-
-
-@pytest.fixture
-def api(database_url: str) -> Iterator[Api]:
-    running = Api(database_url)
-    yield running
-    running.close()
 
 
 def test_the_least_reliable_stand_first(api: Api) -> None:

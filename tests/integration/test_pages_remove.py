@@ -1,7 +1,6 @@
 """The end of a screen, by form and by program: who may ask for it, what is said of it, and the way back."""
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,13 +12,6 @@ from parts.fleet import finish_removals, uuid_of
 from parts.told import names, page, row_of, told_fleet, visitor, words_of
 
 REMOVING = "This screen is being removed."
-
-
-@pytest.fixture
-def api(database_url: str) -> Iterator[Api]:
-    running = Api(database_url)
-    yield running
-    running.close()
 
 
 def test_a_superadmin_removes_a_screen(api: Api, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,12 +10,12 @@ from sqlalchemy import insert, update
 
 from infoscreen_server import ingest_figures, issues, live_source
 from infoscreen_server.db import writing
-from infoscreen_server.models import Client, DeadLetter, IngestStat, Role
+from infoscreen_server.models import Client, DeadLetter, IngestStat
 from infoscreen_server.models_history import Acknowledgement, IssueCount
 from infoscreen_shared.messages import LogLevel
 from parts.api import Api
 from parts.fleet import NOW, OTHER, UUID, Fleet, batch, item, of_items, uuid_of
-from parts.person import Person, text_of, with_user
+from parts.person import Person, text_of
 from parts.told import add
 
 EVIL = "<script>alert(1)</script> \u202e {{ 7*7 }}"
@@ -34,11 +34,6 @@ def api(database_url: str) -> Iterator[Api]:
 def fleet(api: Api, database_url: str) -> Iterator[Fleet]:
     with Fleet(database_url, migrated=False) as made:
         yield made
-
-
-@pytest.fixture
-def root(api: Api) -> Person:
-    return with_user(api, "root", Role.SUPERADMIN)
 
 
 def say(fleet: Fleet, *items: object, uuid: str = UUID, level: LogLevel = LogLevel.ERROR) -> None:

@@ -33,13 +33,6 @@ KEPT = 90 * 24 * HOUR
 FIGURES = ("availability", "incidents", "mtbf_s", "mttr_s", "down_s", "observed_s", "reachable")
 
 
-@pytest.fixture
-def api(database_url: str) -> Iterator[Api]:
-    running = Api(database_url)
-    yield running
-    running.close()
-
-
 class MadeUp:
     """Clients of all sorts. Half of the times are whole hours, so that incidents touch, nest and end at borders."""
 

@@ -3,7 +3,6 @@
 import http.client
 import subprocess
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -26,13 +25,6 @@ from parts.server import Server
 
 LIST = f"/api/clients/{UUID}/screenshots"
 GOOD = jpeg()
-
-
-@pytest.fixture
-def api(database_url: str) -> Iterator[Api]:
-    running = Api(database_url)
-    yield running
-    running.close()
 
 
 def listed(api: Api, query: str = "", uuid: str = UUID) -> list[dict[str, Any]]:
