@@ -393,11 +393,14 @@ def _prune_facts(engine: Engine, limit: datetime, stop: threading.Event) -> None
 
 
 def _prune_alerts(engine: Engine, limit: datetime, stop: threading.Event) -> None:
-    """What is settled. The first alert of a group stays as long as one of it is open: it counts their messages."""
+    """What is settled. The first alert of a group stays as long as one of it is open, and so do their messages: it
+    counts them, and they tell which channels have to hear of the end.
+    """
     member = aliased(Alert)
-    leads = exists().where(member.closed_at.is_(None), member.announced_by == Alert.id)
-    _in_chunks(engine, AlertMessage, AlertMessage.due_at.is_(None) & (AlertMessage.created_at < limit), stop)
-    _in_chunks(engine, Alert, (Alert.closed_at < limit) & ~leads, stop)
+    is_open = exists().where(member.closed_at.is_(None))
+    done = AlertMessage.due_at.is_(None) & (AlertMessage.created_at < limit)
+    _in_chunks(engine, AlertMessage, done & ~is_open.where(member.announced_by == AlertMessage.alert_id), stop)
+    _in_chunks(engine, Alert, (Alert.closed_at < limit) & ~is_open.where(member.announced_by == Alert.id), stop)
     _in_chunks(engine, AlertSilence, AlertSilence.ends_at < limit, stop)
 
 

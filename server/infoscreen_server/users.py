@@ -121,16 +121,25 @@ def _revoke_tokens(connection: Connection, user_id: int, but: list[TokenRole], n
     connection.execute(update(Token).where(mine).values(revoked_at=now))
 
 
-def set_password(engine: Engine, user_id: int, password: str, but: str | None = None) -> None:
-    """Ends all sessions `but` one, and what was tried against the old password. Raises AccountError and Busy."""
+def set_password(engine: Engine, user_id: int, password: str, but: str | None = None, was: str | None = None) -> None:
+    """Ends all sessions `but` one, and what was tried against the old password. Raises AccountError and Busy.
+
+    `was`: the hash that the old password was checked against. That takes time, and whatever was set meanwhile stays.
+    """
     password_hash = hash_password(password)
     with writing(engine) as connection:
-        put_password(connection, user_id, password_hash, but)
+        put_password(connection, user_id, password_hash, but, was)
 
 
-def put_password(connection: Connection, user_id: int, password_hash: str, but: str | None = None) -> None:
+def put_password(
+    connection: Connection, user_id: int, password_hash: str, but: str | None = None, was: str | None = None
+) -> None:
     statement = update(User).where(User.id == user_id).values(password_hash=password_hash).returning(User.name)
+    if was is not None:
+        statement = statement.where(User.password_hash == was)
     name = connection.execute(statement).scalar()
+    if name is None and was is not None:
+        raise AccountError("current", lazy("This is not your password."))
     if name is None:
         raise AccountError("user", lazy("there is no such user"))
     sessions.end_all(connection, user_id, but)

@@ -518,13 +518,31 @@ def test_what_is_settled_goes_when_it_is_old(watch: Watch) -> None:
     assert watch.unsettled() == 1
     watch.run("UPDATE alert_messages SET status = 'sent', due_at = NULL")
     watch.turn(timedelta(days=1), timedelta(minutes=5))
-    assert watch.tidied() == (2, 2, 0), "a reminder every 12 hours is still to be sent"
+    assert watch.tidied() == (2, 4, 0), "a reminder every 12 hours is still to be sent"
     watch.turn(timedelta(hours=12), timedelta(minutes=5))
     watch.show(OK, 2)
     watch.turn(15 * MINUTE)
     assert watch.titles()[-1].endswith("[#1-6]")
     assert watch.unsettled() == 0
     assert watch.tidied() == (1, 4, 0)
+    watch.run("UPDATE alert_messages SET status = 'sent', due_at = NULL")
+    watch.turn(timedelta(days=1), timedelta(minutes=5))
+    assert watch.tidied() == (0, 0, 0)
+
+
+def test_the_end_of_what_lasted_longer_than_anything_is_kept_is_told(watch: Watch) -> None:
+    watch.config = replace(watch.config, log_retention_days=1)
+    watch.rule("outage", enabled=False)
+    watch.rule("offline", repeat=0)
+    watch.start(1, 2)
+    watch.lose(1)
+    watch.turn(15 * MINUTE)
+    watch.run("UPDATE alert_messages SET status = 'sent', due_at = NULL")
+    watch.turn(timedelta(days=2), timedelta(minutes=5))
+    assert watch.tidied() == (1, 1, 0)
+    watch.show(OK, 1)
+    watch.turn(5 * MINUTE)
+    assert watch.titles() == ["ALERT Screen 1: offline [#1-1]", "RECOVERED Screen 1: online again [#1-2]"]
     watch.run("UPDATE alert_messages SET status = 'sent', due_at = NULL")
     watch.turn(timedelta(days=1), timedelta(minutes=5))
     assert watch.tidied() == (0, 0, 0)

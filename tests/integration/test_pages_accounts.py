@@ -382,6 +382,26 @@ def test_passwords_that_are_not_taken(api: Api, current: str, password: str, aga
     assert Person(api).sign_in("anna").status_code == 303
 
 
+def test_a_password_that_was_reset_while_the_old_one_was_checked_stays(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever knows the old one, and sits at a session of the user's, is not to win against a superadmin's reset."""
+    anna, mallory = with_user(api, "anna"), "mallory's horse"
+    fits = accounts.password_fits
+
+    def slowly(password_hash: str | None, password: str) -> bool:
+        found = fits(password_hash, password)
+        users.set_password(api.engine, int(user_id(api, "anna")), "another horse battery")
+        return found
+
+    monkeypatch.setattr(accounts, "password_fits", slowly)
+    refused = anna.post("/account/password", "/account", current=PASSWORD, password=mallory, again=mallory)
+    monkeypatch.undo()
+    assert "This is not your password." in text_of(refused)
+    assert Person(api).sign_in("anna", mallory).status_code == 401
+    assert Person(api).sign_in("anna", "another horse battery").status_code == 303
+
+
 def test_an_open_browser_is_no_place_to_guess_the_password(api: Api) -> None:
     anna = with_user(api, "anna")
     new = "another horse battery"

@@ -38,12 +38,13 @@ def change_password() -> AnyResponse:
     except Paused as paused:
         audit.note("password change held back")
         return held_back(paused, lambda wrong: _page({"current": wrong}))
-    if accounts.sign_in(engine, me.caller.name, request.form.get("current", "")) is None:
+    account = accounts.sign_in(engine, me.caller.name, request.form.get("current", ""))
+    if account is None:
         audit.note("password change failed")
         return _page({"current": gettext("This is not your password.")})
     throttle.forgive(engine, attempt)
     try:
-        users.set_password(engine, me.user_id, password, but=me.token_hash)
+        users.set_password(engine, me.user_id, password, but=me.token_hash, was=account.password_hash)
     except AccountError as error:
         return _page({error.field: gettext(error.text, **error.values)})
     audit.note("password changed")
