@@ -300,6 +300,18 @@ def test_what_a_service_will_never_take_is_given_up_soon_and_the_next_of_its_top
     assert fleet.one("SELECT error FROM alert_messages WHERE status = 'failed'") == f"it answered {status}"
 
 
+def test_what_could_not_be_sent_before_counts_for_no_refusal(fleet: Fleet) -> None:
+    """A gateway that comes back after a while may refuse the first thing that it gets."""
+    post(fleet, add_channel(fleet, "hook", "json://10.0.0.1/"), ["m"], NOW)
+    now, said = NOW, ["nothing listens there"] * 8 + ["it answered 400"] * outbox.MOST_REFUSALS
+    found = []
+    for error in said:
+        now += timedelta(minutes=31)
+        (claim,) = outbox.claim(fleet.engine, "a", now, (), 1)
+        found.append(outbox.failed(fleet.engine, claim, error, now, 0.5, unwanted="400" in error))
+    assert found == [MessageStatus.PENDING] * (len(said) - 1) + [MessageStatus.FAILED]
+
+
 def test_a_mail_that_was_taken_counts_although_the_server_hangs_up(fleet: Fleet) -> None:
     with Mailbox(hangs_up=True) as mailbox:
         post(fleet, add_channel(fleet, "mail", mailbox.url()), ["m"], NOW)

@@ -132,6 +132,34 @@ def test_what_is_switched_off_for_the_night_makes_no_outage_last(watch: Watch) -
     assert watch.heads() == ["ALERT", "RECOVERED"]
 
 
+def test_a_new_day_is_no_outage(watch: Watch) -> None:
+    """Screens are switched off before the place closes and on when it opens, and take their time to start."""
+    watch.start(*range(12), tag="school")
+    closes = (watch.now + 10 * MINUTE).replace(second=0, microsecond=0)
+    opens = closes + 40 * MINUTE
+    watch.open_daily("school", opens, closes)
+    watch.turn(closes - watch.now - 3 * STEP)
+    watch.lose(*range(12))
+    watch.turn(opens - watch.now + 80 * STEP / 10)
+    watch.show(OK, *range(12))
+    watch.turn(3 * MINUTE)
+    assert watch.titles() == []
+
+
+def test_an_outage_of_those_that_count_lasts_although_others_are_there(watch: Watch) -> None:
+    watch.start(*range(24), tag="school")
+    watch.start(*range(24, 34))
+    closes = (watch.now + 5 * MINUTE).replace(second=0, microsecond=0)
+    watch.open_daily("school", closes - 8 * HOUR, closes)
+    watch.turn(closes - watch.now + MINUTE)
+    watch.lose(*range(24, 29))
+    watch.turn(9 * MINUTE, LONG)
+    assert watch.heads() == ["ALERT"]
+    watch.show(OK, *range(24, 29))
+    watch.turn(4 * MINUTE)
+    assert watch.heads() == ["ALERT", "RECOVERED"]
+
+
 # --- silences and outages ---------------------------------------------------------------------------------------------
 
 
@@ -147,6 +175,27 @@ def test_silenced_screens_are_no_outage(watch: Watch, scope: str) -> None:
     watch.lose(*range(12, 18))
     watch.turn(3 * MINUTE)
     assert watch.heads() == ([] if scope == "all" else ["ALERT"])
+
+
+def test_an_outage_beside_silenced_screens_lasts(watch: Watch) -> None:
+    watch.start(*range(24), site="Linz")
+    watch.start(*range(24, 34))
+    watch.silence("site", "Linz", HOUR)
+    watch.lose(*range(24, 29))
+    watch.turn(9 * MINUTE, LONG)
+    assert watch.heads() == ["ALERT"]
+    watch.show(OK, *range(24, 29))
+    watch.turn(4 * MINUTE)
+    assert watch.heads() == ["ALERT", "RECOVERED"]
+
+
+def test_what_went_dark_under_a_silence_is_no_outage_when_it_ends(watch: Watch) -> None:
+    watch.start(*range(12), site="Linz")
+    watch.start(*range(12, 30))
+    watch.silence("site", "Linz", 45 * MINUTE)
+    watch.lose(*range(12))
+    watch.turn(HOUR, LONG)
+    assert watch.titles() == ["ALERT 12 screens, Linz: offline [#1-1]"]
 
 
 def test_an_outage_is_not_over_because_someone_silences_it(watch: Watch) -> None:
@@ -379,14 +428,33 @@ def test_without_a_channel_it_is_recorded_all_the_same(watch: Watch) -> None:
     assert watch.titles() == []
 
 
+def choose(watch: Watch, kind: str, *names: str) -> None:
+    """Of a rule only these channels."""
+    with writing(watch.engine) as connection:
+        rule = connection.execute(select(AlertRule.id).where(AlertRule.kind == kind)).scalar_one()
+        connection.execute(delete(AlertRuleChannel).where(AlertRuleChannel.rule_id == rule))
+        for name in names:
+            channel = connection.execute(select(AlertChannel.id).where(AlertChannel.name == name)).scalar_one()
+            connection.execute(insert(AlertRuleChannel).values(rule_id=rule, channel_id=channel))
+
+
+def test_who_heard_of_the_beginning_hears_of_the_end(watch: Watch) -> None:
+    watch.channel("night")
+    watch.start(1)
+    choose(watch, "screen", "ops")
+    watch.show(BLACK, 1)
+    watch.turn(6 * MINUTE)
+    choose(watch, "screen", "night")
+    watch.show(OK, 1)
+    watch.turn(6 * MINUTE)
+    assert watch.heads() == ["ALERT", "RECOVERED"]
+    assert watch.rows("SELECT DISTINCT channel_name FROM alert_messages") == ["ops"]
+
+
 def test_a_message_for_each_channel_of_the_rule(watch: Watch) -> None:
     watch.channel("night")
     watch.channel("boss")
-    with writing(watch.engine) as connection:
-        rule = connection.execute(select(AlertRule.id).where(AlertRule.kind == "screen")).scalar_one()
-        for name in ("night", "boss"):
-            channel = connection.execute(select(AlertChannel.id).where(AlertChannel.name == name)).scalar_one()
-            connection.execute(insert(AlertRuleChannel).values(rule_id=rule, channel_id=channel))
+    choose(watch, "screen", "night", "boss")
     watch.start(1, 2)
     watch.show(BLACK, 1)
     watch.turn(6 * MINUTE)

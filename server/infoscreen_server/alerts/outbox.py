@@ -177,9 +177,11 @@ def failed(
     engine: Engine, done: Claim, error: str, now: datetime, chance: float, *, unwanted: bool = False
 ) -> MessageStatus:
     """To be tried again, or given up: what it is now. `unwanted`: the service refuses this very message."""
-    over = now - done.created_at >= GIVE_UP_AFTER or (unwanted and done.attempt >= MOST_REFUSALS)
+    over = now - done.created_at >= GIVE_UP_AFTER
     with writing(engine) as connection:
         _end_attempt(connection, done, now, error)
+        if unwanted:
+            over = over or _times(connection, done, error) >= MOST_REFUSALS
         values: dict[str, Any] = {"worker": None, "error": error}
         url = connection.scalar(select(AlertChannel.url).where(AlertChannel.id == done.channel_id))
         if url is not None and url != done.url:
@@ -214,6 +216,12 @@ def release(engine: Engine, cut: Collection[Claim], now: datetime) -> None:
 def _held(done: Claim) -> Any:
     mine = (AlertMessage.id == done.id) & (AlertMessage.worker == done.worker)
     return mine & (AlertMessage.attempts == done.attempt)
+
+
+def _times(connection: Connection, done: Claim, error: str) -> int:
+    """How often it failed just so: a service that is away for a while and back must not have used up its refusals."""
+    mine = (AlertAttempt.message_id == done.id) & (AlertAttempt.error == error)
+    return connection.execute(select(func.count()).where(mine)).scalar_one()
 
 
 def _end_attempt(connection: Connection, done: Claim, now: datetime, error: str | None) -> None:

@@ -98,10 +98,11 @@ def tell(connection: Connection, world: World, config: ServerConfig) -> int:
     messages = []
     for notice in made.notices:
         rule = world.rules[notice.alerts[0].rule_id]
-        to = [each for each in channels if rule.id not in chosen or each.id in chosen[rule.id]]
         if notice.kind in (MessageKind.RECOVERED, MessageKind.STEADY):
-            knows = _told(connection, {rows[each.id].announced_by for each in notice.alerts})
-            to = [each for each in to if each.id in knows]
+            to_tell = _told(connection, {rows[each.id].announced_by for each in notice.alerts})
+        else:
+            to_tell = chosen.get(rule.id, {each.id for each in channels})
+        to = [each for each in channels if each.id in to_tell]
         lead = rows[notice.alerts[0].id].announced_by or notice.alerts[0].id
         number = _next_number(connection, lead)
         message = {"alert_id": lead, "number": number, **_message(world, config, notice, rows, f"{lead}-{number}")}
@@ -112,10 +113,10 @@ def tell(connection: Connection, world: World, config: ServerConfig) -> int:
     return len(messages)
 
 
-def _told(connection: Connection, leads: Collection[int]) -> set[int | None]:
-    """Channels that were told of these: nobody hears of an end who did not hear of the beginning."""
+def _told(connection: Connection, leads: Collection[int]) -> set[int]:
+    """Channels that were told of these. They hear of the end, whatever the rule says by then, and nobody else does."""
     statement = select(AlertMessage.channel_id).where(AlertMessage.alert_id.in_(leads)).distinct()
-    return set(connection.scalars(statement))
+    return {each for each in connection.scalars(statement) if each is not None}
 
 
 def _next_number(connection: Connection, lead: int) -> int:

@@ -12,7 +12,7 @@ from infoscreen_server.alerts import notices, observe
 from infoscreen_server.alerts.hours import Hours, any_open
 from infoscreen_server.alerts.machine import Phase, State
 from infoscreen_server.alerts.observe import FLEET, Screen, Seen
-from infoscreen_server.alerts.outage import Outage, went_at
+from infoscreen_server.alerts.outage import HELD_MOST, Outage, went_at
 from infoscreen_server.alerts.silences import Place, Scope, Silence, is_muted
 from infoscreen_server.alerts.tables import hours_of, silence_of
 from infoscreen_server.config import ServerConfig
@@ -130,7 +130,8 @@ def read(connection: Connection, config: ServerConfig, now: datetime) -> World:
 def _gone(world: World) -> Outage:
     """By the first rule about outages. Silenced screens are none, nor, where hours matter, those off for the night.
 
-    But those that began one stay in it: that a place closes or is silenced is no recovery.
+    But those that began one stay in it: that a place closes or is silenced is no recovery. And none begins with screens
+    that an outage does not speak for any more: that a place opens, or that its silence is over, is no event.
     """
     rule = next((rule for rule in world.rules.values() if rule.kind is RuleKind.OUTAGE), None)
     if rule is None:
@@ -139,13 +140,24 @@ def _gone(world: World) -> Outage:
     # A silence over all of them keeps the outage's own alert quiet. It is still one event, not one of each site.
     silences = [each for each in world.silences if each.scope is not Scope.ALL and each.is_active(world.now)]
 
+    newest = timedelta(seconds=rule.hold) + HELD_MOST
+
     def counts(each: Screen) -> bool:
-        if began is not None and (not each.offline or went_at(began, each.last_alive)):
+        if began is not None and each.offline and went_at(began, each.last_alive):
             return True
+        if each.offline and _silent_for(world, each) >= newest:
+            return False
         return world.is_open(rule, each.uuid) and not is_muted(silences, world.place(each.uuid, each.site), world.now)
 
     there = [each for each in world.fleet.values() if counts(each)]
     return observe.fleet_outage(there, (rule.threshold or 0) / 100, began=began)
+
+
+def _silent_for(world: World, screen: Screen) -> timedelta:
+    """As far as the server was there to hear it."""
+    if world.away or screen.last_alive is None:
+        return timedelta()
+    return world.now - max(screen.last_alive, world.mark.deaf_until or screen.last_alive)
 
 
 def _began(world: World, rule: Row[Any]) -> datetime | None:
