@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from types import FrameType
 from typing import Any
 
-from sqlalchemy import Engine, case, delete, exists, func, select, update
+from sqlalchemy import Engine, Row, case, delete, exists, func, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import aliased
 
@@ -29,7 +29,7 @@ from infoscreen_server import (
 )
 from infoscreen_server.config import ServerConfig
 from infoscreen_server.db import CHUNK_ROWS, PAUSE_S, delete_some, make_engine, portions, writing
-from infoscreen_server.happenings import ISSUE_LEVELS, Turn
+from infoscreen_server.happenings import ISSUE_LEVELS, LATE, Turn
 from infoscreen_server.ledger import Settings
 from infoscreen_server.live_signal import announce
 from infoscreen_server.models import Client, ClientLog, Counter, CounterMark, Daily, DeadLetter, Gap, Lane, Screenshot
@@ -80,7 +80,7 @@ def run_housekeeping(config: ServerConfig, stop: threading.Event) -> int:
     silence = timedelta(seconds=config.silence_s)
     hearing = Hearing(silence, by_broker=config.mqtt is not None)
     count_at = prune_at = time.monotonic()
-    thinned_to: int | None = None
+    thinning = Thinning()
     try:
         while not stop.is_set():
             pause = OFFLINE_EVERY_S
@@ -90,7 +90,7 @@ def run_housekeeping(config: ServerConfig, stop: threading.Event) -> int:
                 if time.monotonic() >= count_at:
                     ingest_figures.take_sample(engine, datetime.now(UTC))
                     count_out(engine, datetime.now(UTC), stop)
-                    thinned_to = thin_incidents(engine, thinned_to, stop)
+                    thin_incidents(engine, thinning, stop)
                     count_at = time.monotonic() + EVERY_S
                 if time.monotonic() >= prune_at:
                     prune(engine, config, datetime.now(UTC), stop)
@@ -151,7 +151,9 @@ class Hearing:
     def _doubts(self, now: datetime, online: int, silent: int) -> bool:
         many = silent == online > 1 or (silent >= OUTAGE_LEAST and silent > OUTAGE_SHARE * online)
         if not (self.by_broker and many):
-            self.doubts_since = None
+            # Beats that come together make many look silent, and not, by turns: that is one doubt.
+            if self.deaf_until is None or now >= self.deaf_until:
+                self.doubts_since = None
             return False
         self.doubts_since = self.doubts_since or now
         return now - self.doubts_since < DOUBT_MOST
@@ -215,19 +217,34 @@ THIN_S = 10.0
 """Longest stretch of it: who fell silent must not wait for a client with a week of such events."""
 
 
-def thin_incidents(engine: Engine, behind: int | None, stop: threading.Event | None = None) -> int | None:
-    """Bound the events of incidents that do not end, of clients with events of ids above `behind` (None: of all).
+@dataclass(slots=True)
+class Thinning:
+    """How far it is, in ids of events.
 
-    Returns what to give as `behind` the next time. A transaction folds a bounded number of events three times and
-    deletes as many rows: some 50 ms.
+    An event is left to the pass after the one that finds it. By then its kiosk has told what it still holds: what was
+    long in the making arrives lane by lane, and an incident whose end is not here yet only seems to be a long one.
+    """
+
+    done: int | None = None
+    """All up to here were looked at; None: none."""
+    found: int | None = None
+
+
+def thin_incidents(engine: Engine, state: Thinning, stop: threading.Event | None = None) -> None:
+    """Bound the events of incidents that do not end.
+
+    A transaction folds a bounded number of events three times and deletes as many rows: some 50 ms.
     """
     stop = stop or threading.Event()
     until = time.monotonic() + THIN_S
-    fresh = select(Client.uuid)
-    if behind is not None:
-        fresh = select(IncidentEvent.client_uuid).where(IncidentEvent.id > behind).distinct()
+    upto = state.found
     with engine.connect() as connection:
-        highest = connection.execute(select(func.max(IncidentEvent.id))).scalar() or 0
+        state.found = connection.execute(select(func.max(IncidentEvent.id))).scalar()
+        if upto is None:
+            return
+        fresh = select(Client.uuid)
+        if state.done is not None:
+            fresh = select(IncidentEvent.client_uuid).where(IncidentEvent.id.between(state.done + 1, upto)).distinct()
         uuids = sorted(connection.scalars(fresh))
     for uuid in uuids:
         with engine.connect() as connection:
@@ -235,18 +252,28 @@ def thin_incidents(engine: Engine, behind: int | None, stop: threading.Event | N
         for began_at in found:
             while _thin(engine, uuid, began_at):
                 if stop.wait(PAUSE_S) or time.monotonic() >= until:
-                    return behind
-    return highest
+                    return
+    state.done = upto
 
 
 def _thin(engine: Engine, uuid: str, began_at: datetime) -> bool:
-    """Whether it pays to go on with this incident. What waits to be folded is not known yet."""
+    """Whether it pays to go on with this incident. What waits, here to be folded or on the kiosk, is not known yet."""
     waits = exists().where(IncidentBacklog.client_uuid == Client.uuid)
-    lock = select(Client.uuid).where(Client.uuid == uuid, ~waits).with_for_update(key_share=True)
+    columns = (Client.online, Client.outbox_pending, Client.outbox_oldest)
+    lock = select(*columns).where(Client.uuid == uuid, ~waits).with_for_update(key_share=True)
     with writing(engine) as connection:
-        if connection.execute(lock).first() is None:
+        client = connection.execute(lock).first()
+        before = None if client is None else _all_here_before(client)
+        if before is None:
             return False
-        return incident_store.thin_out(connection, uuid, began_at) > incident_store.FOLD_EVENTS // 4
+        return incident_store.thin_out(connection, uuid, began_at, before) > incident_store.FOLD_EVENTS // 4
+
+
+def _all_here_before(client: Row[Any]) -> datetime | None:
+    """Up to when nothing older can come any more; None where that cannot be told."""
+    if client.outbox_pending is None or (client.online and not client.outbox_pending):
+        return datetime.max.replace(tzinfo=UTC)
+    return client.outbox_oldest - LATE if client.online and client.outbox_oldest is not None else None
 
 
 # --- the sliding counters ---------------------------------------------------------------------------------------------

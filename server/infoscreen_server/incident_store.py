@@ -239,9 +239,10 @@ def overfull(connection: Connection, uuid: str) -> list[datetime]:
     return sorted(set(connection.scalars(statement)))
 
 
-def thin_out(connection: Connection, uuid: str, began_at: datetime) -> int:
+def thin_out(connection: Connection, uuid: str, began_at: datetime, before: datetime) -> int:
     """Leave out the oldest events that `thin` can do without of an incident; its newest EVENTS_KEPT stay.
 
+    Only such as are older than `before`: of later ones not all are here yet.
     Returns how many are gone: few, or none, if this leads no further. At most FOLD_EVENTS are looked at.
     """
     of_client = IncidentEvent.client_uuid == uuid
@@ -255,6 +256,7 @@ def thin_out(connection: Connection, uuid: str, began_at: datetime) -> int:
     stays = connection.execute(newest.order_by(IncidentEvent.at.desc()).limit(1).offset(EVENTS_KEPT - 1)).scalar()
     if stays is None:
         return 0
+    stays = min(stays, before)
     base = _base(connection, uuid, began_at)
     statement = select(IncidentEvent.id, *_EVENT).where(of_client, IncidentEvent.at >= base.since)
     statement = statement.where(IncidentEvent.at < stays).order_by(IncidentEvent.at).limit(FOLD_EVENTS + 1)

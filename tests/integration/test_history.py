@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
 from infoscreen_server import facts, history, housekeeping, incident_store, issues, screenshots
+from infoscreen_server.housekeeping import Thinning
 from infoscreen_server.incidents import CODES, Event, Incident, fold
 from infoscreen_server.issues import Issue
 from infoscreen_server.models import ClientLog, CounterMark, ScreenshotKind
@@ -58,6 +59,13 @@ def incidents(fleet: Fleet, uuid: str, *kinds: IncidentKind) -> list[Incident]:
 
 def events(fleet: Fleet, uuid: str) -> list[Event]:
     return [Event(*(getattr(row, name) for name in Event._fields)) for row in rows(fleet, IncidentEvent, uuid)]
+
+
+def thin(engine: Engine, state: Thinning | None = None) -> None:
+    """Found in one pass, thinned in the next."""
+    state = state or Thinning()
+    for _ in range(2):
+        housekeeping.thin_incidents(engine, state)
 
 
 def spans(fleet: Fleet, uuid: str, kind: str) -> list[tuple[str, datetime, datetime | None]]:
@@ -190,7 +198,7 @@ class Play:
             housekeeping.fold_backlog(engine)
         elif word == "thin":
             self.pruned = True
-            housekeeping.thin_incidents(engine, None)
+            thin(engine)
         elif word == "count":
             housekeeping.count_out(engine, self.now + amount * SECOND)
         else:
@@ -374,12 +382,12 @@ def test_the_events_of_an_endless_incident_are_bounded(fleet: Fleet, monkeypatch
     monkeypatch.setattr(housekeeping, "PAUSE_S", 0.0)
     codes = ["player.crashed", "player.restarting", "player.started"]
     fleet.say(record(1, -3600, "player.crashed", WARN), record(2, -3599, "player.started", WARN))
-    highest = None
+    thinning = Thinning()
     first = NOW - 500 * SECOND
     for start in (0, 150, 300):
         told = [item(n + 1, first + n * SECOND, code=codes[n % 3]) for n in range(start, start + 150)]
         fleet.say(of_items(told, base=start, level=ERROR))
-        highest = housekeeping.thin_incidents(fleet.engine, highest)
+        thin(fleet.engine, thinning)
         assert len(events(fleet, UUID)) <= 40 + 10
     before, one = incidents(fleet, UUID, IncidentKind.PLAYER)
     assert before.ended_at == NOW - 3599 * SECOND
@@ -391,7 +399,9 @@ def test_the_events_of_an_endless_incident_are_bounded(fleet: Fleet, monkeypatch
         housekeeping.fold_backlog(fleet.engine)
     assert incidents(fleet, UUID, IncidentKind.PLAYER)[1].restarts == 151, "once when it was down"
     assert_incidents_are_the_fold(fleet, UUID)
-    assert (housekeeping.thin_incidents(fleet.engine, highest) or 0) > (highest or 0)
+    done = thinning.done or 0
+    thin(fleet.engine, thinning)
+    assert (thinning.done or 0) > done
 
 
 def test_thinning_goes_on_later_where_there_is_much_of_it(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,10 +411,13 @@ def test_thinning_goes_on_later_where_there_is_much_of_it(fleet: Fleet, monkeypa
     monkeypatch.setattr(housekeeping, "THIN_S", 0.0)
     told = [item(n, NOW + (n - 500) * SECOND, code="player.crashed") for n in range(1, 151)]
     fleet.say(of_items(told, level=ERROR))
-    assert housekeeping.thin_incidents(fleet.engine, None) is None
+    thinning = Thinning()
+    thin(fleet.engine, thinning)
+    assert thinning.done is None
     assert len(events(fleet, UUID)) == 150 - 38
     monkeypatch.setattr(housekeeping, "THIN_S", 60.0)
-    assert housekeeping.thin_incidents(fleet.engine, None)
+    thin(fleet.engine, thinning)
+    assert thinning.done
     assert len(events(fleet, UUID)) < 40
     assert_incidents_are_the_fold(fleet, UUID)
 
@@ -414,9 +427,54 @@ def test_many_short_incidents_are_left_as_they_are(fleet: Fleet, monkeypatch: py
     codes = ["player.crashed", "player.restarting", "player.started"]
     told = [item(n + 1, NOW + (n // 3 * 100 + n % 3 - 9000) * SECOND, code=codes[n % 3]) for n in range(90)]
     fleet.say(of_items(told, level=ERROR))
-    housekeeping.thin_incidents(fleet.engine, None)
+    thin(fleet.engine)
     assert len(events(fleet, UUID)) == 90
     assert len(incidents(fleet, UUID, IncidentKind.PLAYER)) == 30
+
+
+def test_an_incident_whose_ends_are_still_on_the_kiosk_is_no_long_one(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sends all its errors first: what they seem to be must not be made true by leaving some of them out."""
+    monkeypatch.setattr(incident_store, "EVENTS_KEPT", 5)
+    crashes = [item(21 - n, NOW - hours(n), code="player.crashed") for n in range(20, 0, -1)]
+    starts = [item(21 - n, NOW - hours(n) + SECOND, code="player.started") for n in range(20, 0, -1)]
+    thinning = Thinning()
+
+    def beat(pending: int, oldest: datetime | None) -> None:
+        fleet.say(Heartbeat(UUID, NOW, "mpv", 7, None, outbox_pending=pending, outbox_oldest=oldest))
+
+    fleet.say(Presence(True))
+    beat(0, None)
+    fleet.say(Presence(False))
+    fleet.say(Presence(True))
+    fleet.say(of_items(crashes, level=ERROR))
+    housekeeping.thin_incidents(fleet.engine, thinning)
+    assert len(events(fleet, UUID)) == 20, "not before the kiosk had time to say what it holds"
+    fleet.say(Presence(False))
+    thin(fleet.engine)
+    assert len(events(fleet, UUID)) == 20, "nor while it is away again"
+    fleet.say(Presence(True))
+    beat(20, NOW - hours(20) + SECOND)
+    thin(fleet.engine)
+    thin(fleet.engine, thinning)
+    assert len(events(fleet, UUID)) == 20
+    fleet.say(of_items(starts[:8]))
+    beat(12, NOW - hours(12) + SECOND)
+    thin(fleet.engine)
+    fleet.say(of_items(starts[8:], base=8))
+    beat(0, None)
+    thin(fleet.engine)
+    found = incidents(fleet, UUID, IncidentKind.PLAYER)
+    assert {one.ended_at - one.began_at for one in found if one.ended_at} == {SECOND}
+    assert len(found) == 20
+    # And one that is long is bounded all the same.
+    more = [item(20 + n, NOW - 1800 * SECOND + n * SECOND, code="player.crashed") for n in range(1, 21)]
+    fleet.say(of_items(more, base=20, level=ERROR))
+    beat(3, NOW - 1700 * SECOND)
+    thin(fleet.engine)
+    assert len(events(fleet, UUID)) < 40 + 12
+    assert_incidents_are_the_fold(fleet, UUID)
 
 
 def test_offline_is_since_the_last_word(fleet: Fleet) -> None:

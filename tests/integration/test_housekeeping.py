@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -298,6 +299,19 @@ def test_many_that_fall_silent_at_once_are_not_so_many_deaths(online: int, silen
         assert look(hearing, 700 + 31 * 60, online, silent), "not for ever"
         look(hearing, 3000, online, 0)
         assert not look(hearing, 3100, online, silent)
+
+
+def test_beats_that_come_together_are_no_doubt_without_an_end() -> None:
+    """Kiosks that tell every 30 s, all at once: by turns all of them seem silent, and none but the one that is dead."""
+    hearing = Hearing(SILENCE, by_broker=True)
+    proved = [
+        seconds
+        for seconds in range(0, 3 * 3600, 5)
+        if hearing.proves(NOW + timedelta(seconds=seconds), 3, 3 if seconds % 30 == 25 else 1)
+    ]
+    assert proved
+    assert proved[0] <= 31 * 60
+    assert max(after - before for before, after in pairwise(proved)) <= 32 * 60
 
 
 def test_without_a_broker_a_site_may_fall_silent_at_once() -> None:
