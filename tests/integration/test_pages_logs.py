@@ -164,9 +164,11 @@ def test_codes_to_choose_from_are_those_the_client_used(api: Api, anna: Person) 
         connection.execute(insert(IssueCount), [issue | {"code": code} for code in ("b.warn", "<i>", "")])
         connection.execute(insert(IssueCount).values({**issue, "client_uuid": OTHER, "code": "others"}))
         event = {"client_uuid": UUID, "at": NOW, "level": LogLevel.ERROR, "message": "m"}
-        connection.execute(insert(IncidentEvent), [event | {"code": code} for code in ("a.crash", "b.warn")])
+        connection.execute(insert(IncidentEvent), [event | {"code": code} for code in ("player.started", "b.warn")])
+        # These are not of records.
+        connection.execute(insert(IncidentEvent), [event | {"code": code} for code in ("told.OK", "thinned.player")])
     page = anna.get(PATH).text
-    assert re.findall(r'<option value="([^"]*)"></option>', page) == ["&lt;i&gt;", "a.crash", "b.warn"]
+    assert re.findall(r'<option value="([^"]*)"></option>', page) == ["&lt;i&gt;", "b.warn", "player.started"]
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------

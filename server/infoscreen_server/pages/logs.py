@@ -15,6 +15,7 @@ from infoscreen_server.accounts import Access
 from infoscreen_server.api import MAX_CODES, MAX_TEXT
 from infoscreen_server.context import access, moment, parts
 from infoscreen_server.i18n import gettext, lazy
+from infoscreen_server.incidents import CODES
 from infoscreen_server.log_search import LogPage
 from infoscreen_server.models import ClientLog
 from infoscreen_server.models_history import IncidentEvent, IssueCount
@@ -211,7 +212,7 @@ def _codes(connection: Connection, uuid: str) -> list[str]:
     )
     events = (
         select(IncidentEvent.code)
-        .where(IncidentEvent.client_uuid == uuid)
+        .where(IncidentEvent.client_uuid == uuid, IncidentEvent.code.in_(CODES))
         .order_by(IncidentEvent.at.desc())
         .limit(RECENT_EVENTS)
         .subquery()

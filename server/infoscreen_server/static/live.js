@@ -1,8 +1,9 @@
 // Follows what the server commits. Nothing here is needed to read a page: it only saves pressing reload.
 //
 // An element with [data-refresh] and an id is fetched again when a client's state changes, and every 30 s; one with
-// data-refresh="shown" at once only for a client that the page has as #c-<uuid>, with "slow" only every 30 s, with
-// "fallback" only as long as there is no stream. data-client="<uuid>" beside it: of this client only.
+// data-refresh="shown" at once only for a client that the page has as #c-<uuid>, and now and then for one that is not as
+// it should be; with "slow" only every 30 s, with "fallback" only as long as there is no stream. data-client="<uuid>"
+// beside it: of this client only.
 // An element with [data-stream] (the address) shows log lines; within it:
 //   [data-live-state]   where the state is told, in the words of data-connecting, data-live, data-paused ({n} lines wait),
 //                       data-reconnecting, data-fallback, data-ended, data-dropped and data-dropped-about ({n} lines)
@@ -15,6 +16,8 @@
 // templates/_live.html has all of it.
 
 const REFRESH_MS = 30000, FIRST_MS = 250, SOON_MS = 2000, TIMES = 10, LATEST_MS = 60000, AGAIN_MS = 30000, MAX_ROWS = 500;
+// One that comes and goes must not make all pages that do not even show it ask again and again.
+const STRANGER_MS = 20000;
 
 // The very module that the page has loaded: another address would be another copy of it.
 const { refresh, timeElement } = await import(document.querySelector('script[src*="/app.js"]').src);
@@ -203,7 +206,7 @@ function view(root) {
 // length, so that pages that are always told of something do not take up the server.
 function refresher() {
   const wanted = new Set();
-  let state = "", busy = false, timer = 0, free = 0;
+  let state = "", busy = false, timer = 0, free = 0, stranger = -Infinity;
   // A stream that is there again has lines that an answer from before does not have.
   const isNeeded = (each) => each.dataset.refresh !== "fallback" || state !== "live";
   async function again() {
@@ -226,10 +229,19 @@ function refresher() {
     if (busy) return;
     timer ||= setTimeout(again, Math.max(FIRST_MS * (1 + Math.random()), free - performance.now()));
   }
+  // As fleet.State.PROBLEM has it, as far as an event tells.
+  const fails = (client) =>
+    !client.online || client.process_status === "crashed" || ["BLACK", "FROZEN"].includes(client.screen_health_status);
+  function concerns(client) {
+    if (document.getElementById(`c-${client.uuid}`)) return true;
+    if (!fails(client) || performance.now() - stranger < STRANGER_MS) return false;
+    stranger = performance.now();
+    return true;
+  }
   setInterval(() => ask("", "shown", "slow", state === "live" ? "" : "fallback"), REFRESH_MS);
   document.addEventListener("visibilitychange", () => document.hidden || ask("", "shown", "slow"));
   return {
-    client: ({ uuid }) => ask("", document.getElementById(`c-${uuid}`) ? "shown" : ""),
+    client: (client) => ask("", concerns(client) ? "shown" : ""),
     clients: () => ask("", "shown"),
     state: (name) => (state = name),
   };
