@@ -538,11 +538,11 @@ def test_the_end_of_what_lasted_longer_than_anything_is_kept_is_told(watch: Watc
     watch.lose(1)
     watch.turn(15 * MINUTE)
     watch.run("UPDATE alert_messages SET status = 'sent', due_at = NULL")
-    watch.turn(timedelta(days=2), timedelta(minutes=5))
+    watch.turn(timedelta(days=2), HOUR)
     assert watch.tidied() == (1, 1, 0)
     watch.show(OK, 1)
     watch.turn(5 * MINUTE)
     assert watch.titles() == ["ALERT Screen 1: offline [#1-1]", "RECOVERED Screen 1: online again [#1-2]"]
     watch.run("UPDATE alert_messages SET status = 'sent', due_at = NULL")
-    watch.turn(timedelta(days=1), timedelta(minutes=5))
+    watch.turn(timedelta(days=1), HOUR)
     assert watch.tidied() == (0, 0, 0)
