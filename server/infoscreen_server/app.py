@@ -11,6 +11,7 @@ from typing import Any
 
 from flask import current_app, g, request, session
 from flask.json.provider import DefaultJSONProvider
+from flask.sessions import NullSession
 from flask_openapi3.models.info import Info
 from flask_openapi3.models.security_scheme import SecurityScheme
 from flask_openapi3.openapi import OpenAPI
@@ -77,6 +78,8 @@ def create_app(config: ServerConfig, now: Callable[[], datetime] = _utc_now) -> 
         SESSION_COOKIE_NAME="infoscreen",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
+        # Else each answer would have it, static files that anybody may keep as well.
+        SESSION_REFRESH_EACH_REQUEST=False,
         PERMANENT_SESSION_LIFETIME=LONGEST,
         # A form may stay open as long as the session lasts; the token is bound to that.
         WTF_CSRF_TIME_LIMIT=None,
@@ -127,14 +130,18 @@ def _let_in() -> None:
 def _caller() -> Caller | None:
     """Pages go by session only; programs by token, or by session where they only read."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme and not is_page():
-        return caller_of(parts().engine, token.strip(), parts().now()) if scheme.lower() == "bearer" else None
+    # Another scheme is for a proxy that we stand behind.
+    if scheme.lower() == "bearer" and not is_page():
+        return caller_of(parts().engine, token.strip(), parts().now())
     if is_page() or request.method in ("GET", "HEAD"):
         g.signed = _session()
     return g.signed.caller if g.signed else None
 
 
 def _session() -> Signed | None:
+    """Raises Refusal while the key of cookies cannot be read: nobody is known, and no form could be trusted."""
+    if isinstance(session, NullSession):
+        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer")
     token = session.get(SESSION)
     return signed_in(parts().engine, token, parts().now()) if isinstance(token, str) else None
 

@@ -23,13 +23,23 @@ if TYPE_CHECKING:
     from infoscreen_server.cli_accounts import AccountWork
 
 EX_UNAVAILABLE, EX_CONFIG = 69, 78  # sysexits.h
+EX_INTERRUPTED = 130  # as a shell says it
 
 Command = Callable[[ServerConfig, argparse.Namespace], int]
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def entry() -> NoReturn:
-    sys.exit(main())
+    try:
+        code = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = EX_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has enough. What is left to write must not fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -169,6 +179,14 @@ def _on_database(config: ServerConfig, work: "Callable[[Engine], int]") -> int:
         return _fail(str(error))
     except DatabaseError as error:
         return _fail(str(error), EX_UNAVAILABLE)
+    except UnicodeError:
+        return _fail("what was given is not UTF-8")
+    except EOFError:
+        return _fail("nothing was given")
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        return _fail(f"{error.filename or 'database'}: {error.strerror}", EX_UNAVAILABLE)
     except DBAPIError as error:
         reason = str(error.orig).partition("\n")[0]
         return _fail(f"database: {reason} (no tables yet? infoscreen-server migrate)", EX_UNAVAILABLE)

@@ -33,9 +33,18 @@ def _list(engine: "Engine", config: ServerConfig, _options: argparse.Namespace) 
             for row in rows:
                 state = "being removed" if row["uuid"] in removing else _state(row)
                 label = queries.label_of(row["name"], row["hostname"], "-")
-                print("\t".join((row["uuid"], label, row["location"] or "-", state)))
+                print("\t".join(map(_plain, (row["uuid"], label, row["location"] or "-", state))))
             after = rows[-1]["uuid"]
     return 0
+
+
+def _plain(text: str) -> str:
+    """For a terminal: a kiosk may have any name.
+
+    >>> print(_plain("Foyer ä\\n\\x1b[2K"))
+    Foyer ä\\n\\x1b[2K
+    """
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _state(row: dict[str, Any]) -> str:

@@ -29,6 +29,12 @@ MIGRATION_LOCK = 0x1F05C4E1
 """Key of the PostgreSQL advisory lock that lets one process migrate at a time."""
 
 
+_URL_FORM = (
+    "DATABASE_URL: expected sqlite:////path or postgresql://user:password@host/name, "
+    "with %40, %3A and %2F for @, : and / in the password"
+)
+
+
 class DatabaseError(Exception):
     """The database that the settings name cannot be used. The text says why and never repeats a password."""
 
@@ -41,11 +47,13 @@ def make_engine(url: str, *, busy_s: float = BUSY_SECONDS, **options: Any) -> En
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise DatabaseError("DATABASE_URL: expected sqlite:////path or postgresql://user@host/name") from None
+        if parsed.get_backend_name() == "sqlite":
+            return _sqlite(parsed, busy_s, options)
+    except (ArgumentError, ValueError):
+        raise DatabaseError(_URL_FORM) from None
+    if "@" in (parsed.host or ""):
+        raise DatabaseError(_URL_FORM)
     backend = parsed.get_backend_name()
-    if backend == "sqlite":
-        return _sqlite(parsed, busy_s, options)
     if backend != "postgresql":
         raise DatabaseError(f"DATABASE_URL: {backend} is not supported, use sqlite or postgresql")
     return create_engine(parsed.set(drivername="postgresql+psycopg"), connect_args=dict(_POSTGRES), **options)

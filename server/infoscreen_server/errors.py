@@ -72,6 +72,8 @@ def _refused(error: Refusal) -> AnyResponse:
     response = _answer(error.status, error.text)
     if error.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_S)
     return response
 
 

@@ -119,6 +119,8 @@ def _letter(data: bytes) -> tuple[Hello | None, list[Batch]]:
             hello = decode_hello(to_json(body["hello"]))
         except WireError as error:
             raise Refusal(HTTPStatus.BAD_REQUEST, f"hello: {error}") from None
+        except ValueError:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "hello: a number is too large") from None
     if "level" in body:
         return hello, [_batch(body, "")]
     items = body.get("batches", [] if hello else None)

@@ -42,9 +42,12 @@ def for_first(engine: Engine, now: datetime) -> str:
         return _make(connection, None, Role.SUPERADMIN, now)
 
 
-def for_user(engine: Engine, user_id: int, now: datetime) -> str:
-    """The token of a link to a new password; an older one of this user's is void. Raises AccountError."""
-    with changing(engine) as connection:
+def for_user(engine: Engine, user_id: int, now: datetime, by: int | None = None) -> str:
+    """The token of a link to a new password; an older one of this user's is void. Raises AccountError.
+
+    `by`: the superadmin who makes it, as for `changing`.
+    """
+    with changing(engine, by) as connection:
         enabled = connection.execute(select(User.id).where(User.id == user_id, User.disabled.is_(False))).first()
         if enabled is None:
             raise AccountError("user", lazy("there is no such user, or they are disabled"))
@@ -52,11 +55,11 @@ def for_user(engine: Engine, user_id: int, now: datetime) -> str:
         return _make(connection, user_id, None, now)
 
 
-def for_new_user(engine: Engine, name: str, role: Role, now: datetime) -> str:
+def for_new_user(engine: Engine, name: str, role: Role, now: datetime, by: int | None = None) -> str:
     """Add a user who cannot sign in before they chose a password by this link. Raises AccountError and Busy."""
     check_name(name)
     password_hash = no_password()
-    with changing(engine) as connection:
+    with changing(engine, by) as connection:
         return _make(connection, insert_user(connection, name, password_hash, role, now), None, now)
 
 

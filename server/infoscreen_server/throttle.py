@@ -6,9 +6,10 @@ Three things are counted, each with a rule of its own:
     address            30 within 15 min, whatever the names, then the same
     name               20 within 15 min, from wherever, then 5 s, doubling up to 30 s
 
-One address never gets to the third: its own pause holds it back long before. So nobody locks another out for long, and
-many who guess together at one name are slowed down too. Whether there is such a user makes no difference. A try counts
-before the password is looked at and is forgiven when that was right: however many come at once, no more get through.
+One address never gets to the third: its own pause holds it back long before. Many who guess together at one name are
+slowed down by it, and so is everyone else with that name, for as long as that goes on; but not a browser in which that
+very user has signed in before (`known`). Whether there is such a user makes no difference. A try counts before the
+password is looked at and is forgiven when that was right: however many come at once, no more get through.
 
 Whoever is locked out nevertheless gets in by a set-up link of the command's, which needs no password.
 """
@@ -67,6 +68,7 @@ class Attempt(NamedTuple):
     name: str
     pair: str
     address_row: int
+    rows: tuple[int, ...]
 
 
 class Paused(Exception):  # noqa: N818  # an answer to the caller, not a fault of ours
@@ -75,10 +77,15 @@ class Paused(Exception):  # noqa: N818  # an answer to the caller, not a fault o
         self.wait = wait
 
 
-def begin(engine: Engine, name: str, address: str, now: datetime) -> Attempt:
-    """Count a try to sign in. Raises Paused if it comes too soon; such a one does not count."""
-    of_name, of_address = _name_key(name), _address_key(address)
-    keys = {of_name: NAME, of_address: ADDRESS, of_name + of_address: PAIR}
+def begin(engine: Engine, name: str, address: str, now: datetime, *, known: bool = False) -> Attempt:
+    """Count a try to sign in. Raises Paused if it comes too soon; such a one does not count.
+
+    `known`: this user has signed in with this browser before. What others do with the name does not hold it back.
+    """
+    of_name, of_address = name_key(name), _address_key(address)
+    keys = {of_address: ADDRESS, of_name + of_address: PAIR}
+    if not known:
+        keys[of_name] = NAME
     with engine.connect() as connection:
         # A look first: those who are held back shall not queue for the one write lock of SQLite.
         _check(connection, keys, now)
@@ -88,11 +95,15 @@ def begin(engine: Engine, name: str, address: str, now: datetime) -> Attempt:
         _check(connection, keys, now)
         gone = or_(SignInFailure.at < now - KEPT, SignInFailure.at > now + KEPT)
         connection.execute(delete(SignInFailure).where(gone))
-        for who in (of_name, of_name + of_address):
-            connection.execute(insert(SignInFailure).values(who=who, at=now))
-        row = connection.execute(insert(SignInFailure).values(who=of_address, at=now)).inserted_primary_key
+        rows = [_count(connection, who, now) for who in (of_name, of_name + of_address, of_address)]
+    return Attempt(of_name, of_name + of_address, rows[-1], tuple(rows))
+
+
+def _count(connection: Connection, who: str, now: datetime) -> int:
+    row = connection.execute(insert(SignInFailure).values(who=who, at=now)).inserted_primary_key
     assert row is not None
-    return Attempt(of_name, of_name + of_address, row[0])
+    number: int = row[0]
+    return number
 
 
 def _check(connection: Connection, keys: dict[str, Rule], now: datetime) -> None:
@@ -112,15 +123,22 @@ def forgive(engine: Engine, attempt: Attempt) -> None:
         connection.execute(delete(SignInFailure).where(mine))
 
 
+def withdraw(engine: Engine, attempt: Attempt) -> None:
+    """Nobody looked at the password: the try counts neither way."""
+    with writing(engine) as connection:
+        connection.execute(delete(SignInFailure).where(SignInFailure.id.in_(attempt.rows)))
+
+
 def forget_name(connection: Connection, name: str) -> None:
     """The name has a new password: what was tried before, from wherever, no longer counts against it."""
-    connection.execute(delete(SignInFailure).where(SignInFailure.who.startswith(_name_key(name), autoescape=True)))
+    connection.execute(delete(SignInFailure).where(SignInFailure.who.startswith(name_key(name), autoescape=True)))
 
 
 # --- who it counts against --------------------------------------------------------------------------------------------
 
 
-def _name_key(name: str) -> str:
+def name_key(name: str) -> str:
+    """Stands for the name, whichever way it is spelt."""
     return _digest(f"name:{name.casefold()}")
 
 

@@ -74,8 +74,8 @@ def is_anybody(engine: Engine) -> bool:
         return connection.execute(select(User.id).limit(1)).first() is not None
 
 
-def has_superadmin(connection: Connection) -> bool:
-    enabled = and_(User.role == Role.SUPERADMIN, User.disabled.is_(False))
+def has_superadmin(connection: Connection, *which: ColumnElement[bool]) -> bool:
+    enabled = and_(User.role == Role.SUPERADMIN, User.disabled.is_(False), *which)
     return connection.execute(select(User.id).where(enabled).limit(1)).first() is not None
 
 
@@ -83,37 +83,46 @@ def has_superadmin(connection: Connection) -> bool:
 
 
 @contextmanager
-def changing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that nobody else changes users beside: two superadmins cannot demote each other at once."""
+def changing(engine: Engine, by: int | None = None) -> Iterator[Connection]:
+    """A transaction that nobody else changes users beside: two superadmins cannot demote each other at once.
+
+    `by`: the user who does it, None where nobody is asked. Raises AccountError if they are no superadmin any more.
+    """
     with writing(engine) as connection:
         if not is_sqlite(connection):
             connection.execute(text("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE"))
+        if by is not None and not has_superadmin(connection, User.id == by):
+            raise AccountError("user", lazy("you are no super administrator any more"))
         yield connection
 
 
-def set_role(engine: Engine, user_id: int, role: Role, now: datetime) -> None:
+def set_role(engine: Engine, user_id: int, role: Role, now: datetime, by: int | None = None) -> None:
     """Raises AccountError."""
-    with changing(engine) as connection:
+    with changing(engine, by) as connection:
         _change(connection, user_id, role=role)
         _revoke_tokens(connection, user_id, [*up_to(role), TokenRole.DEVICE], now)
 
 
-def set_disabled(engine: Engine, user_id: int, disabled: bool, now: datetime) -> None:
+def set_disabled(engine: Engine, user_id: int, disabled: bool, now: datetime, by: int | None = None) -> None:
     """Raises AccountError."""
-    with changing(engine) as connection:
+    with changing(engine, by) as connection:
         _change(connection, user_id, disabled=disabled)
         if disabled:
             _revoke_tokens(connection, user_id, [TokenRole.DEVICE], now)
 
 
 def _change(connection: Connection, user_id: int, **values: object) -> None:
-    before = has_superadmin(connection)
+    before, was_one = has_superadmin(connection), has_superadmin(connection, User.id == user_id)
     if connection.execute(update(User).where(User.id == user_id).values(**values)).rowcount == 0:
         raise AccountError("user", lazy("there is no such user"))
     if before and not has_superadmin(connection):
         raise AccountError("user", lazy("the last super administrator has to stay one, and enabled"))
     sessions.end_all(connection, user_id)
-    connection.execute(delete(SetUpLink).where(SetUpLink.user_id == user_id))
+    links = delete(SetUpLink)
+    if not was_one or has_superadmin(connection, User.id == user_id):
+        links = links.where(SetUpLink.user_id == user_id)
+    # Else all: who made one is not kept, and whoever holds one to another's password is as good as that other.
+    connection.execute(links)
 
 
 def _revoke_tokens(connection: Connection, user_id: int, but: list[TokenRole], now: datetime) -> None:

@@ -9,12 +9,14 @@ from sqlalchemy import Engine, event, text
 
 from infoscreen_server import persist
 from infoscreen_server.accounts import Access
+from infoscreen_server.app import create_app
+from infoscreen_server.config import ServerConfig
 from infoscreen_server.context import access
 from infoscreen_server.db import is_sqlite, make_engine, writing
 from infoscreen_server.models import TokenRole
 from parts.api import NOW, UUID, Api
 from parts.fleet import item
-from parts.person import with_user
+from parts.person import PASSWORD, with_user
 
 MANY = [item(None, NOW, message="x" * 2_000) for _ in range(400)]
 
@@ -78,6 +80,22 @@ def test_a_database_that_is_only_to_be_read(api: Api) -> None:
     assert api.get("/api/clients").status_code == 200
     api.now += timedelta(hours=1)
     assert anna.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/", "/nothing", "/set-up/x"])
+def test_a_database_that_was_away_from_the_beginning(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The key of cookies was never read, so that there are no sessions and no forms."""
+    app = create_app(ServerConfig(database_url="postgresql://u@127.0.0.1:1/x"))
+    visitor = app.test_client()
+    for answer in (visitor.get(path), visitor.post(path, data={"name": "anna", "password": PASSWORD})):
+        assert answer.status_code == 503
+        assert "The database does not answer" in answer.text
+        assert int(answer.headers["Retry-After"]) > 0
+    is_asked_to_come_back(visitor.get("/api/clients", headers={"Cookie": "infoscreen=x"}))
+    with visitor.get("/static/app.css") as asset:
+        assert asset.status_code == 200
+    assert "Traceback" not in caplog.text
+    app.extensions["infoscreen_live"].close()
 
 
 def test_a_statement_that_is_wrong_is_our_fault(api: Api, caplog: pytest.LogCaptureFixture) -> None:

@@ -121,6 +121,7 @@ WRONG: list[tuple[object, str]] = [
     ({"batches": [{"level": "INFO", "epoch": "e", "base": 0, "records": RECORDS}]}, "batches[0].seq: "),
     ({"level": "INFO", "message": 7}, "message: "),
     ({"hello": "ZZZ"}, "hello: "),
+    (b'{"hello":{"epoch":1e999,"lanes":{}}}', "hello: "),
     ({"hello": {"epoch": "e", "lanes": {"error": {"base": 9, "next": 1}}}}, "hello: lanes.error: "),
 ]
 

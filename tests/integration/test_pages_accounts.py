@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from infoscreen_server import accounts, cli, sessions, users
+from infoscreen_server import accounts, cli, sessions, set_up, users
 from infoscreen_server.accounts import AccountError, add_token, add_user, caller_of
 from infoscreen_server.models import Role, Scope, Token, TokenRole, User
 from parts.api import OTHER, UUID, Api
@@ -209,6 +209,65 @@ def test_whoever_was_demoted_since_they_were_let_in_makes_no_token(
     assert refused.status_code == 400
     assert "choose a role that you may give" in refused.text
     assert accounts.tokens(api.engine) == []
+
+
+@pytest.mark.parametrize("how", ["disable", "demote"])
+def test_links_go_with_what_their_maker_may_no_longer(api: Api, root: Person, how: str) -> None:
+    """Whoever keeps a link to another's password would be that other."""
+    add_user(api.engine, "boss", PASSWORD, Role.SUPERADMIN, api.now)
+    boss, stranger = Person(api), Person(api)
+    boss.sign_in("boss")
+    page = root.post("/users/link", "/users", user=user_id(api, "boss"))
+    link = link_in(page.text)
+    me = user_id(api, "root")
+    if how == "disable":
+        assert boss.post("/users/disable", "/users", user=me).status_code == 303
+    else:
+        assert boss.post("/users/role", "/users", user=me, role="admin").status_code == 303
+    assert stranger.get(link).status_code == 404
+    assert boss.is_signed_in()
+    # With anybody else nothing happens to the links of others.
+    add_user(api.engine, "anna", PASSWORD, Role.USER, api.now)
+    link = link_in(boss.post("/users/link", "/users", user=user_id(api, "anna")).text)
+    add_user(api.engine, "otto", PASSWORD, Role.USER, api.now)
+    boss.post("/users/disable", "/users", user=user_id(api, "otto"))
+    assert stranger.get(link).status_code == 200
+
+
+@pytest.mark.parametrize("what", ["link", "add", "role", "disable"])
+def test_whoever_is_no_superadmin_any_more_changes_nobody(
+    api: Api, root: Person, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A request that was let in before, and comes to its work after."""
+    add_user(api.engine, "anna", PASSWORD, Role.USER, api.now)
+    add_user(api.engine, "boss", PASSWORD, Role.SUPERADMIN, api.now)
+    anna, me = user_id(api, "anna"), int(user_id(api, "root"))
+    csrf, let_in = root.csrf("/users"), users.changing
+
+    def late(*given: Any) -> Any:
+        monkeypatch.undo()
+        users.set_disabled(api.engine, me, True, api.now)
+        return let_in(*given)
+
+    monkeypatch.setattr(users, "changing", late)
+    monkeypatch.setattr(set_up, "changing", late)
+    forms = {
+        "link": ("/users/link", {"user": anna}),
+        "add": ("/users", {"name": "new", "role": "superadmin"}),
+        "role": ("/users/role", {"user": anna, "role": "superadmin"}),
+        "disable": ("/users/disable", {"user": anna}),
+    }
+    path, data = forms[what]
+    refused = root.client.post(path, data={"csrf_token": csrf, **data})
+    assert refused.status_code == 409
+    assert "you are no super administrator any more" in text_of(refused)
+    with api.engine.connect() as connection:
+        found = connection.execute(select(User.name, User.role, User.disabled).order_by(User.name)).all()
+    assert [tuple(row) for row in found] == [
+        ("anna", "user", False),
+        ("boss", "superadmin", False),
+        ("root", "superadmin", True),
+    ]
 
 
 def test_a_token_waits_for_whoever_changes_its_maker(api: Api) -> None:

@@ -2,16 +2,18 @@
 
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, insert
 
 from infoscreen_server import cli
 from infoscreen_server.accounts import caller_of, sign_in
-from infoscreen_server.db import head, make_engine, revision
-from infoscreen_server.models import TokenRole
+from infoscreen_server.db import head, make_engine, revision, upgrade, writing
+from infoscreen_server.models import Client, TokenRole
 from parts.api import NOW, UUID
 
 Run = Callable[..., int]
@@ -101,6 +103,10 @@ def test_a_database_without_tables_is_said_plainly(run: Run, capsys: pytest.Capt
     [
         ("postgresql://u:s3cret@127.0.0.1:1/none", "database: "),
         ("sqlite:////no/such/folder/x.db", "the folder /no/such/folder does not exist"),
+        ("postgresql://u:s3cret@s3cret@127.0.0.1:1/none", "with %40, %3A and %2F"),
+        ("postgresql://u:s3cret:s3cret@s3cret:s3cret@127.0.0.1:1/none", "with %40, %3A and %2F"),
+        ("postgresql://u:s3cret@127.0.0.1:s3cret/none", "with %40, %3A and %2F"),
+        ("sqlite:////tmp/x.db?timeout=s3cret", "DATABASE_URL: expected"),
     ],
 )
 def test_a_database_that_is_not_there(
@@ -112,6 +118,63 @@ def test_a_database_that_is_not_there(
         assert expected in (told := capsys.readouterr().err)
         assert "s3cret" not in told
         assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["user", "disable", "\udcff"],
+        ["user", "role", "\udcff", "user"],
+        ["set-up", "--reset", "\udcff"],
+        ["token", "revoke", "\udcff"],
+        ["channel", "remove", "\udcff"],
+        ["client", "remove", "\udcff"],
+    ],
+)
+def test_what_is_not_utf8_is_said_plainly(run: Run, capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
+    assert run("migrate") == 0
+    assert run(*argv) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_name_of_a_kiosk_writes_nothing_of_its_own_to_a_terminal(
+    run: Run, engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("migrate") == 0
+    with writing(engine) as connection:
+        name = "x\n11111111-2222-4333-8444-555555555555\tlobby\x1b[2K\x1b]0;owned\x07ä"
+        connection.execute(insert(Client).values(uuid=UUID, hostname=name, registered_at=NOW))
+    capsys.readouterr()
+    assert run("client", "list") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.count("\t") == 3
+    assert line.replace("\t", "").isprintable()
+    assert line.startswith(f"{UUID}\tx\\n1111")
+
+
+@pytest.mark.parametrize("typed", [b"\xff\xfe\n", b""])
+def test_a_password_that_cannot_be_one_is_said_plainly(tmp_path: Path, typed: bytes) -> None:
+    url = f"sqlite:///{tmp_path}/server.db"
+    upgrade(url)
+    command = [sys.executable, "-m", "infoscreen_server", "user", "add", "anna", "--role", "user"]
+    done = subprocess.run(
+        command, input=typed, capture_output=True, check=False, env={**os.environ, "DATABASE_URL": url}
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_whoever_reads_the_answer_may_go_away(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/server.db"
+    upgrade(url)
+    command = [sys.executable, "-m", "infoscreen_server", "set-up"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, check=False, env={**os.environ, "DATABASE_URL": url}
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_wrong_settings_end_with_78_and_all_of_them(

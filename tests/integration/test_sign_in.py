@@ -84,6 +84,9 @@ def test_one_is_led_back_to_where_one_wanted_to_go(api: Api) -> None:
         "///evil.example",
         "/%0a/evil.example\n",
         "/ok\r\nSet-Cookie: a=b",
+        "//[",
+        "http://[",
+        "//\u2100",
     ],
 )
 def test_nobody_is_led_elsewhere(api: Api, elsewhere: str) -> None:
@@ -132,10 +135,14 @@ def test_a_cookie_of_before_the_end_of_its_session_is_worth_nothing(api: Api) ->
 
 def test_the_cookie_is_kept_from_scripts_and_other_sites(api: Api) -> None:
     anna = Person(api)
-    (cookie,) = anna.sign_in("anna").headers.getlist("Set-Cookie")
-    assert "HttpOnly" in cookie
-    assert "SameSite=Lax" in cookie
-    assert "Secure" not in cookie
+    cookies = anna.sign_in("anna").headers.getlist("Set-Cookie")
+    assert {cookie.partition("=")[0] for cookie in cookies} == {"infoscreen", "known"}
+    for cookie in cookies:
+        assert "HttpOnly" in cookie
+        assert "SameSite=Lax" in cookie
+        assert "Secure" not in cookie
+    anna.get("/")
+    assert anna.get("/").headers.getlist("Set-Cookie") == [], "not again with each answer"
     form = anna.client.get("/sign-in", base_url="https://screens.example")
     assert "Secure" in Person(api).client.get("/sign-in", base_url="https://screens.example").headers["Set-Cookie"]
     assert form.headers["Strict-Transport-Security"]
@@ -252,6 +259,39 @@ def test_many_who_guess_at_one_name_are_slowed_down_but_for_seconds(api: Api) ->
     assert anna.sign_in("anna").status_code == 429
     assert guess(Person(api), "otto", 1) == [401], "other names do not suffer"
     api.now += NAME.longest
+    assert anna.sign_in("anna").status_code == 303
+
+
+def test_many_who_go_on_guessing_do_not_hold_back_a_browser_that_is_known(api: Api) -> None:
+    """From ever new addresses, whenever the pause is over."""
+    anna, elsewhere, otto = Person(api), Person(api), Person(api)
+    anna.sign_in("anna")
+    anna.post("/sign-out", form_at="/account")
+    add_user(api.engine, "otto", PASSWORD, Role.USER, api.now)
+    otto.sign_in("otto")
+    otto.post("/sign-out", form_at="/account")
+    guesses = 0
+    for second in range(600):
+        api.now += timedelta(seconds=1)
+        guesses += guess(Person(api, f"198.51.{second // 250}.{second % 250}"), "anna", 1) == [401]
+        if second % 200 == 199:
+            assert elsewhere.sign_in("anna").status_code == 429
+            assert otto.sign_in("anna").status_code == 429, "known is who signed in, not any browser"
+    assert guesses < 60
+    assert anna.sign_in("anna").status_code == 303
+
+
+def test_a_password_that_nobody_looked_at_was_not_wrong(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "HASH_WAIT_S", 0.01)
+    anna = Person(api)
+    for _ in range(accounts.HASHES_AT_ONCE):
+        accounts._gate.acquire()
+    try:
+        assert [anna.sign_in("anna").status_code for _ in range(6)] == [429] * 6
+    finally:
+        for _ in range(accounts.HASHES_AT_ONCE):
+            accounts._gate.release()
+    assert count(api, SignInFailure) == 0
     assert anna.sign_in("anna").status_code == 303
 
 

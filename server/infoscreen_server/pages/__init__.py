@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, current_app, g, request, send_from_directory, url_for
+from flask import Flask, Response, current_app, g, request, send_from_directory, session, url_for
+from flask.sessions import NullSession
 from flask_wtf.csrf import generate_csrf
 from jinja2 import StrictUndefined
 from markupsafe import Markup
@@ -104,7 +105,9 @@ def static_url(filename: str) -> str:
 
 
 def csrf_field() -> Markup:
-    """For every form that posts."""
+    """For every form that posts. Empty while there are no sessions: it could not be sent anyway."""
+    if isinstance(session, NullSession):
+        return Markup()
     return Markup('<input type="hidden" name="csrf_token" value="{}">').format(generate_csrf())
 
 

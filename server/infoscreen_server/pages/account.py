@@ -5,12 +5,12 @@ import re
 from flask import Blueprint, Response, flash, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from infoscreen_server import accounts, audit, sessions, throttle, users
+from infoscreen_server import audit, sessions, throttle, users
 from infoscreen_server.accounts import MIN_PASSWORD, Access, AccountError
 from infoscreen_server.context import access, parts, signed
 from infoscreen_server.i18n import gettext
 from infoscreen_server.pages.numbered import here, numbered
-from infoscreen_server.pages.sign_in import held_back
+from infoscreen_server.pages.sign_in import checked, held_back
 from infoscreen_server.sessions import Signed
 from infoscreen_server.throttle import Paused
 
@@ -34,11 +34,10 @@ def change_password() -> AnyResponse:
     if password != request.form.get("again", ""):
         return _page({"again": gettext("The two passwords differ.")})
     try:
-        attempt = throttle.begin(engine, me.caller.name, audit.address(), parts().now())
+        attempt, account = checked(me.caller.name, request.form.get("current", ""), known=True)
     except Paused as paused:
         audit.note("password change held back")
         return held_back(paused, lambda wrong: _page({"current": wrong}))
-    account = accounts.sign_in(engine, me.caller.name, request.form.get("current", ""))
     if account is None:
         audit.note("password change failed")
         return _page({"current": gettext("This is not your password.")})

@@ -5,20 +5,34 @@ from collections.abc import Callable
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, flash, make_response, redirect, render_template, request, session, url_for
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    flash,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
+from itsdangerous import BadData, URLSafeSerializer
 from werkzeug.wrappers import Response as AnyResponse
 
 from infoscreen_server import accounts, audit, sessions, throttle, users
-from infoscreen_server.accounts import Access
+from infoscreen_server.accounts import Access, Account, Busy
 from infoscreen_server.context import access, parts, signed
 from infoscreen_server.i18n import LANGUAGES, gettext
 from infoscreen_server.sessions import SESSION
-from infoscreen_server.throttle import Paused
+from infoscreen_server.throttle import Attempt, Paused
 from infoscreen_server.wording import duration
 
 blueprint = Blueprint("sign_in", __name__)
 
 YEAR_S = 31_536_000
+KNOWN = "known"
+"""A cookie's name, and the salt of its signature."""
 
 
 @blueprint.get("/sign-in")
@@ -36,17 +50,46 @@ def enter() -> AnyResponse:
     onward = own_address(request.form.get("next"))
     name, password = request.form.get("name", "").strip(), request.form.get("password", "")
     try:
-        attempt = throttle.begin(parts().engine, name, audit.address(), parts().now())
+        attempt, user = checked(name, password, known=_is_known(name))
     except Paused as paused:
         audit.note("sign-in held back", name=name)
         return held_back(paused, lambda wrong: _form(onward, name, wrong))
-    user = accounts.sign_in(parts().engine, name, password)
     if user is None or not start_session(user.id, user.password_hash):
         audit.note("sign-in failed", name=name)
         return _form(onward, name, gettext("The name or the password is wrong."), 401)
     throttle.forgive(parts().engine, attempt)
     audit.note("signed in", name=user.name)
-    return redirect(onward, 303)
+    return _remember(user.name, redirect(onward, 303))
+
+
+def checked(name: str, password: str, *, known: bool) -> tuple[Attempt, Account | None]:
+    """A try, and whose password it is. Raises Paused, and Busy if it was not looked at: then it does not count."""
+    attempt = throttle.begin(parts().engine, name, audit.address(), parts().now(), known=known)
+    try:
+        return attempt, accounts.sign_in(parts().engine, name, password)
+    except Busy:
+        throttle.withdraw(parts().engine, attempt)
+        raise
+
+
+def _names() -> URLSafeSerializer:
+    key = current_app.secret_key
+    assert key is not None
+    return URLSafeSerializer(key, salt=KNOWN)
+
+
+def _is_known(name: str) -> bool:
+    """Whether this user was the last to sign in with this browser, as far as it says so with our signature."""
+    try:
+        return bool(_names().loads(request.cookies.get(KNOWN, "")) == throttle.name_key(name))
+    except BadData:
+        return False
+
+
+def _remember(name: str, response: AnyResponse) -> AnyResponse:
+    value = _names().dumps(throttle.name_key(name))
+    response.set_cookie(KNOWN, value, max_age=YEAR_S, samesite="Lax", secure=request.is_secure, httponly=True)
+    return response
 
 
 def _form(onward: str, name: str = "", wrong: str | None = None, status: int = 200, nobody: bool = False) -> Response:
@@ -119,7 +162,10 @@ def own_address(text: str | None) -> str:
     # Browsers take a backslash for a slash and pass over control characters: //other.example in disguise.
     if not text or len(text) > 2000 or not text.isprintable() or "\\" in text:
         return "/"
-    parsed = urlsplit(text)
+    try:
+        parsed = urlsplit(text)
+    except ValueError:
+        return "/"
     if parsed.scheme or parsed.netloc or not text.startswith("/") or text.startswith("//"):
         return "/"
     return text

@@ -33,9 +33,12 @@ def add() -> Response:
     if role is None:
         return _page(400, wrong={"role": gettext("Choose a role.")}, name=name)
     try:
-        token = set_up.for_new_user(parts().engine, name, role, parts().now())
+        token = set_up.for_new_user(parts().engine, name, role, parts().now(), _me())
     except AccountError as error:
-        return _page(400, wrong={error.field: gettext(error.text, **error.values)}, name=name, role=role)
+        told = gettext(error.text, **error.values)
+        if error.field == "user":
+            return _page(409, problem=told)
+        return _page(400, wrong={error.field: told}, name=name, role=role)
     audit.note("user added", name=name, role=role)
     return _page(link=_address(token), link_for=name)
 
@@ -44,7 +47,7 @@ def add() -> Response:
 @access(Access.SUPERADMIN)
 def give_link() -> AnyResponse:
     def work(person: Person) -> AnyResponse:
-        token = set_up.for_user(parts().engine, person.id, parts().now())
+        token = set_up.for_user(parts().engine, person.id, parts().now(), _me())
         audit.note("password link made", name=person.name)
         return _page(link=_address(token), link_for=person.name)
 
@@ -58,7 +61,7 @@ def set_role() -> AnyResponse:
         role = _role()
         if role is None or role is person.role:
             return redirect(url_for("users.page", **here()), 303)
-        users.set_role(parts().engine, person.id, role, parts().now())
+        users.set_role(parts().engine, person.id, role, parts().now(), _me())
         audit.note("role changed", name=person.name, role=role)
         told = gettext("%(name)s now has the role %(role)s.", name=person.name, role=words.word(role))
         return _done(person, told)
@@ -70,7 +73,7 @@ def set_role() -> AnyResponse:
 @access(Access.SUPERADMIN)
 def disable() -> AnyResponse:
     def work(person: Person) -> AnyResponse:
-        users.set_disabled(parts().engine, person.id, True, parts().now())
+        users.set_disabled(parts().engine, person.id, True, parts().now(), _me())
         audit.note("user disabled", name=person.name)
         return _done(person, gettext("%(name)s can no longer sign in.", name=person.name))
 
@@ -81,7 +84,7 @@ def disable() -> AnyResponse:
 @access(Access.SUPERADMIN)
 def enable() -> AnyResponse:
     def work(person: Person) -> AnyResponse:
-        users.set_disabled(parts().engine, person.id, False, parts().now())
+        users.set_disabled(parts().engine, person.id, False, parts().now(), _me())
         audit.note("user enabled", name=person.name)
         return _done(person, gettext("%(name)s can sign in again.", name=person.name))
 
@@ -97,10 +100,15 @@ def _with_person(work: Callable[[Person], AnyResponse]) -> AnyResponse:
         return _page(409, problem=gettext(error.text, **error.values))
 
 
-def _done(person: Person, told: str) -> AnyResponse:
+def _me() -> int:
     me = signed()
+    assert me is not None
+    return me.user_id
+
+
+def _done(person: Person, told: str) -> AnyResponse:
     # Whoever changes themselves is signed out by that: the session's cookie is of no use any more.
-    if me is None or me.user_id != person.id:
+    if _me() != person.id:
         flash(told)
     return redirect(url_for("users.page", **here()), 303)
 
@@ -115,7 +123,6 @@ def _address(token: str) -> str:
 
 
 def _page(status: int = 200, **shown: object) -> Response:
-    me = signed()
     usual: dict[str, object] = {
         "wrong": {},
         "name": "",
@@ -127,7 +134,7 @@ def _page(status: int = 200, **shown: object) -> Response:
     text = render_template(
         "users.html",
         people=numbered(users.everyone(parts().engine, parts().now()), "users.page", lambda person: person.name),
-        me=me.user_id if me else None,
+        me=_me(),
         roles=[(role, words.word(role)) for role in Role],
         now=parts().now(),
         **{**usual, **shown},
