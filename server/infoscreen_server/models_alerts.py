@@ -74,6 +74,7 @@ class AlertChannel(Base):
     url: Mapped[str]
     """For Apprise. Holds secrets: it is given to the process that sends and to nobody else."""
     created_at: Mapped[datetime]
+    url_changed_at: Mapped[datetime | None]
 
 
 class AlertRuleChannel(Base):
@@ -234,3 +235,5 @@ class AlertMark(Base):
     evaluated_at: Mapped[datetime | None]
     deaf_until: Mapped[datetime | None]
     """The server was not there to hear anything before; a silence until then proves nothing."""
+    away_since: Mapped[datetime | None]
+    """Of that time: what it had heard until then it did hear."""

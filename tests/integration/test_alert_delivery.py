@@ -312,6 +312,20 @@ def test_what_could_not_be_sent_before_counts_for_no_refusal(fleet: Fleet) -> No
     assert found == [MessageStatus.PENDING] * (len(said) - 1) + [MessageStatus.FAILED]
 
 
+def test_refusals_of_another_address_count_for_nothing(fleet: Fleet) -> None:
+    channel = add_channel(fleet, "hook", "json://10.0.0.1/")
+    post(fleet, channel, ["m"], NOW)
+    now = NOW
+    for number in range(1, 2 * outbox.MOST_REFUSALS):
+        now += timedelta(minutes=31)
+        if number == outbox.MOST_REFUSALS:
+            settings.change_url(fleet.engine, channel, "json://10.0.0.2/", now, allow_local=True)
+        (claim,) = outbox.claim(fleet.engine, "a", now, (), 1)
+        status = outbox.failed(fleet.engine, claim, "it answered 400", now, 0.5, unwanted=True)
+        last = number == 2 * outbox.MOST_REFUSALS - 1
+        assert status == (MessageStatus.FAILED if last else MessageStatus.PENDING)
+
+
 def test_a_mail_that_was_taken_counts_although_the_server_hangs_up(fleet: Fleet) -> None:
     with Mailbox(hangs_up=True) as mailbox:
         post(fleet, add_channel(fleet, "mail", mailbox.url()), ["m"], NOW)

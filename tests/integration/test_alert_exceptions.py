@@ -132,7 +132,13 @@ def test_what_is_switched_off_for_the_night_makes_no_outage_last(watch: Watch) -
     assert watch.heads() == ["ALERT", "RECOVERED"]
 
 
-def test_a_new_day_is_no_outage(watch: Watch) -> None:
+def server_is_away(watch: Watch) -> None:
+    """For a moment, as at an upgrade."""
+    watch.now += timedelta(seconds=90)
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_new_day_is_no_outage(watch: Watch, away: bool) -> None:
     """Screens are switched off before the place closes and on when it opens, and take their time to start."""
     watch.start(*range(12), tag="school")
     closes = (watch.now + 10 * MINUTE).replace(second=0, microsecond=0)
@@ -140,10 +146,26 @@ def test_a_new_day_is_no_outage(watch: Watch) -> None:
     watch.open_daily("school", opens, closes)
     watch.turn(closes - watch.now - 3 * STEP)
     watch.lose(*range(12))
-    watch.turn(opens - watch.now + 80 * STEP / 10)
+    watch.turn(opens - watch.now - 5 * MINUTE, LONG)
+    if away:
+        server_is_away(watch)
+    watch.turn(opens - watch.now + timedelta(seconds=80))
     watch.show(OK, *range(12))
     watch.turn(3 * MINUTE)
     assert watch.titles() == []
+
+
+def test_an_outage_is_over_although_its_place_has_closed(watch: Watch) -> None:
+    """Some were switched off meanwhile, and all the others do not count any more."""
+    watch.start(*range(20), tag="school")
+    closes = (watch.now + 10 * MINUTE).replace(second=0, microsecond=0)
+    watch.open_daily("school", closes - 8 * HOUR, closes)
+    watch.lose(*range(20))
+    watch.turn(closes - watch.now + 10 * MINUTE, LONG)
+    assert watch.heads() == ["ALERT"]
+    watch.show(OK, *range(17))
+    watch.turn(5 * MINUTE)
+    assert watch.heads() == ["ALERT", "RECOVERED"]
 
 
 def test_an_outage_of_those_that_count_lasts_although_others_are_there(watch: Watch) -> None:
@@ -189,12 +211,16 @@ def test_an_outage_beside_silenced_screens_lasts(watch: Watch) -> None:
     assert watch.heads() == ["ALERT", "RECOVERED"]
 
 
-def test_what_went_dark_under_a_silence_is_no_outage_when_it_ends(watch: Watch) -> None:
+@pytest.mark.parametrize("away", [False, True])
+def test_what_went_dark_under_a_silence_is_no_outage_when_it_ends(watch: Watch, away: bool) -> None:
     watch.start(*range(12), site="Linz")
     watch.start(*range(12, 30))
     watch.silence("site", "Linz", 45 * MINUTE)
     watch.lose(*range(12))
-    watch.turn(HOUR, LONG)
+    watch.turn(55 * MINUTE, LONG)
+    if away:
+        server_is_away(watch)
+    watch.turn(10 * MINUTE, LONG)
     assert watch.titles() == ["ALERT 12 screens, Linz: offline [#1-1]"]
 
 

@@ -148,7 +148,7 @@ def _take(connection: Connection, world: World, config: ServerConfig) -> bool:
     """Whether this round is ours: another process may have done it since it was read."""
     values: dict[str, Any] = {"round": world.mark.round + 1, "evaluated_at": world.now}
     if world.away:
-        values["deaf_until"] = world.now + deaf_time(config)
+        values |= {"deaf_until": world.now + deaf_time(config), "away_since": world.mark.evaluated_at}
     statement = update(AlertMark).where(AlertMark.round == world.mark.round).values(values)
     return connection.execute(statement).rowcount == 1
 

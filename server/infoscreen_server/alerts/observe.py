@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, exists, func, or_, select
 
 from infoscreen_server.alerts.machine import CLEAR, Sight
-from infoscreen_server.alerts.outage import Life, Outage, outage
+from infoscreen_server.alerts.outage import Known, Life, Outage, outage
 from infoscreen_server.alerts.texts import MOST_LISTED
 from infoscreen_server.db import portions
 from infoscreen_server.models import Client, ClientLog, ClientTag, Counter, Removal, UtcTime
@@ -82,9 +82,9 @@ def screens(connection: Connection, now: datetime, silence: timedelta) -> dict[s
     return found
 
 
-def fleet_outage(there: Iterable[Screen], share: float, *, began: datetime | None) -> Outage:
+def fleet_outage(there: Iterable[Screen], share: float, known: Known | None) -> Outage:
     lives = [Life(each.uuid, each.last_alive, each.offline) for each in there if each.last_alive is not None]
-    return outage(lives, share, began=began)
+    return outage(lives, share, known)
 
 
 def offline(fleet: Mapping[str, Screen], gone: Outage, now: datetime, *, deaf: bool) -> dict[str, Seen]:

@@ -50,11 +50,20 @@ class Outage:
 NO_OUTAGE = Outage()
 
 
-def outage(lives: Sequence[Life], share: float, *, began: datetime | None = None) -> Outage:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One that is told of already, as it was when it began."""
+
+    since: datetime
+    of: int
+
+
+def outage(lives: Sequence[Life], share: float, known: Known | None = None) -> Outage:
     """Clients that went offline together: more than `share` of those that were there, and at least 5; or all of them.
 
-    `began`: the `since` of one that is known of already. Of those that went then, half as many keep it going: else it
-    would come and go around the limit. Those that went at another time are judged as if there were none.
+    Of those that went when a `known` one began, half as many keep it going: else it would come and go around the limit.
+    They are half of those that were there then, although fewer may be looked at now, and never all of them. Those that
+    went at another time are judged as if there were none.
     """
     online = sum(not each.offline for each in lives)
     silent = sorted((each for each in lives if each.offline), key=lambda each: (each.last_alive, each.client))
@@ -63,15 +72,18 @@ def outage(lives: Sequence[Life], share: float, *, began: datetime | None = None
     def many(first: int, behind: int, least: int, limit: float) -> bool:
         return behind - first >= least and behind - first > limit * (online + len(silent) - first)
 
+    few = known is not None and len(silent) - bisect_left(times, known.since) <= share / 2 * known.of
     found = []
     for first, last_alive in enumerate(times):
         behind = _end(times, last_alive)
         deaf = online == 0 and behind == len(silent) and behind - first >= 2
+        if few and known is not None and went_at(known.since, last_alive):
+            deaf = False
         if deaf or many(first, behind, LEAST, share):
             found.append((first, behind))
-    if began is not None:
-        first, behind = bisect_left(times, began), _end(times, began)
-        if many(first, behind, LEAST_LASTING, share / 2):
+    if known is not None:
+        first, behind = bisect_left(times, known.since), _end(times, known.since)
+        if many(first, behind, LEAST_LASTING, share / 2) and behind - first > share / 2 * known.of:
             found.append((first, behind))
     if not found:
         return NO_OUTAGE

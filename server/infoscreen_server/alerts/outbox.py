@@ -28,8 +28,8 @@ AHEAD = LAST_RETRY + LEASE
 """Nothing waits for so long: what is due later was written by a clock that has been set back since, and is due now."""
 GIVE_UP_AFTER = timedelta(hours=24)
 MOST_REFUSALS = 5
-"""Of a message that a service refuses as such, within some ten minutes: later ones of its topic wait for it. Not fewer,
-because some gateways, Signal's for one, answer so to whatever ails them for a moment.
+"""Of a message that a service refuses as such, within some ten minutes if nothing else failed before: later ones of its
+topic wait for it. Not fewer, because some gateways, Signal's for one, answer so to whatever ails them for a moment.
 """
 NO_CHANNEL = lazy("the channel was deleted")
 CUT_OFF = lazy("cut off")
@@ -219,9 +219,13 @@ def _held(done: Claim) -> Any:
 
 
 def _times(connection: Connection, done: Claim, error: str) -> int:
-    """How often it failed just so: a service that is away for a while and back must not have used up its refusals."""
+    """How often it failed just so at the channel's present address: a service that was away for a while, or another
+    one before it, must not have used up its refusals.
+    """
+    changed = select(AlertChannel.url_changed_at).where(AlertChannel.id == done.channel_id).scalar_subquery()
     mine = (AlertAttempt.message_id == done.id) & (AlertAttempt.error == error)
-    return connection.execute(select(func.count()).where(mine)).scalar_one()
+    late = AlertAttempt.at >= func.coalesce(changed, AlertAttempt.at)
+    return connection.execute(select(func.count()).where(mine, late)).scalar_one()
 
 
 def _end_attempt(connection: Connection, done: Claim, now: datetime, error: str | None) -> None:

@@ -242,7 +242,7 @@ def change_url(engine: Engine, number: int, url: str, now: datetime, *, allow_lo
     """
     address = _checked_url(url, allow_local)
     with writing(engine) as connection:
-        changed = update(AlertChannel).where(AlertChannel.id == number).values(url=address)
+        changed = update(AlertChannel).where(AlertChannel.id == number).values(url=address, url_changed_at=now)
         name = connection.scalar(changed.returning(AlertChannel.name))
         if name is None:
             raise _no_channel()

@@ -12,7 +12,7 @@ from infoscreen_server.alerts import notices, observe
 from infoscreen_server.alerts.hours import Hours, any_open
 from infoscreen_server.alerts.machine import Phase, State
 from infoscreen_server.alerts.observe import FLEET, Screen, Seen
-from infoscreen_server.alerts.outage import HELD_MOST, Outage, went_at
+from infoscreen_server.alerts.outage import HELD_MOST, Known, Outage, went_at
 from infoscreen_server.alerts.silences import Place, Scope, Silence, is_muted
 from infoscreen_server.alerts.tables import hours_of, silence_of
 from infoscreen_server.config import ServerConfig
@@ -136,36 +136,41 @@ def _gone(world: World) -> Outage:
     rule = next((rule for rule in world.rules.values() if rule.kind is RuleKind.OUTAGE), None)
     if rule is None:
         return Outage()
-    began = _began(world, rule)
+    known = _known(world, rule)
     # A silence over all of them keeps the outage's own alert quiet. It is still one event, not one of each site.
     silences = [each for each in world.silences if each.scope is not Scope.ALL and each.is_active(world.now)]
 
     newest = timedelta(seconds=rule.hold) + HELD_MOST
 
     def counts(each: Screen) -> bool:
-        if began is not None and each.offline and went_at(began, each.last_alive):
+        if known is not None and each.offline and went_at(known.since, each.last_alive):
             return True
         if each.offline and _silent_for(world, each) >= newest:
             return False
         return world.is_open(rule, each.uuid) and not is_muted(silences, world.place(each.uuid, each.site), world.now)
 
     there = [each for each in world.fleet.values() if counts(each)]
-    return observe.fleet_outage(there, (rule.threshold or 0) / 100, began=began)
+    return observe.fleet_outage(there, (rule.threshold or 0) / 100, known)
 
 
 def _silent_for(world: World, screen: Screen) -> timedelta:
-    """As far as the server was there to hear it."""
-    if world.away or screen.last_alive is None:
+    """As far as the server was there to hear it: before it was away the last time, and since it hears again."""
+    if screen.last_alive is None:
         return timedelta()
-    return world.now - max(screen.last_alive, world.mark.deaf_until or screen.last_alive)
+    mark = world.mark
+    left, back = (mark.evaluated_at, world.now) if world.away else (mark.away_since, mark.deaf_until)
+    before = min(left, world.now) - screen.last_alive if left is not None else timedelta()
+    since = world.now - max(screen.last_alive, back or screen.last_alive)
+    return max(before, timedelta()) + max(since, timedelta())
 
 
-def _began(world: World, rule: Row[Any]) -> datetime | None:
-    """When the outage began that is told of already, as `since` of what was found then."""
+def _known(world: World, rule: Row[Any]) -> Known | None:
+    """The outage that is told of already, as it was found then."""
     if not world.states.get((rule.id, FLEET), State()).fires:
         return None
-    known = [each for each in world.unsettled if each.rule_id == rule.id and each.ended_at is None]
-    return min((each.began_at for each in known if not each.flapping), default=None)
+    told = [each for each in world.unsettled if each.rule_id == rule.id and each.ended_at is None]
+    first = min((each for each in told if not each.flapping), key=lambda each: each.began_at, default=None)
+    return Known(first.began_at, json.loads(first.detail).get("of", 0)) if first else None
 
 
 def unsettled(connection: Connection) -> list[Row[Any]]:
