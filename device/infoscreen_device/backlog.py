@@ -249,12 +249,21 @@ class Backlog:
         """Wall time of the oldest record that waits, as good as the clock was."""
         times = [lane.tail[0][1] for lane in self.held.lanes.values() if lane.tail]
         try:
-            first = None if self.keeper.file is None or not self.pending() else self.keeper.file.oldest()
+            first = self._oldest_on_disk() if self.pending() else None
         except sqlite3.Error:
             first = None
-        if isinstance(first, Segment) and self.held.lanes[first.epoch, first.level].base < first.last:
+        if first is not None:
             times.append(first.born)
         return datetime.fromtimestamp(min(times), UTC) if times else None
+
+    def _oldest_on_disk(self) -> Segment | None:
+        """Past those that are acknowledged, and only not deleted yet, and past what cannot be read."""
+        after = 0
+        while self.keeper.file is not None and (found := self.keeper.file.oldest(after_id=after)) is not None:
+            if isinstance(found, Segment) and self.held.lanes[found.epoch, found.level].base < found.last:
+                return found
+            after = (found.id if isinstance(found, Segment) else found) + 1
+        return None
 
     def undeclared(self) -> bool:
         """The server has to be told of a loss, and only a hello can."""

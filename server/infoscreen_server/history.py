@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, or_, select, tuple_
+from sqlalchemy import Connection, func, or_, select, tuple_
 
 from infoscreen_server.models import Client
 from infoscreen_server.models_history import Incident, IncidentKind, SpanKind, StateSpan
@@ -37,7 +37,7 @@ _LENGTHS = {
 }
 
 MAX_SPANS = 20_000
-"""Read for one picture, newest first: more than a kiosk has in a month, unless it tells another state every minute."""
+"""Of one kind read for one picture, the newest: a month of another state every two minutes."""
 MAX_SEGMENTS = 500
 """Of one kind in one picture: as many as can be told apart. `condensed` makes so many out of more."""
 
@@ -64,22 +64,29 @@ def timeline(
     that, but not the silence that it went through. All lengths are the true ones; to draw many, see `condensed`.
     """
     start, end = max(start, now - retention), min(end, now)
-    statement = (
-        select(StateSpan.kind, StateSpan.state, StateSpan.began_at, StateSpan.ended_at)
-        .where(StateSpan.client_uuid == uuid, StateSpan.began_at < end)
-        .where(or_(StateSpan.ended_at.is_(None), StateSpan.ended_at > start))
-        .order_by(StateSpan.began_at.desc(), StateSpan.id.desc())
-        .limit(MAX_SPANS)
-    )
-    found: dict[str, list[Segment]] = {kind: [] for kind in SpanKind}
-    for kind, state, began_at, ended_at in reversed(connection.execute(statement).all()):
-        until = end if ended_at is None else min(ended_at, end)
-        lasting = ended_at is None or ended_at > end
-        found[kind].append(Segment(state, max(began_at, start), until, lasting=lasting))
+    found = _spans(connection, uuid, start, end)
     offline = [each for each in found[SpanKind.LINK] if each.state == "offline"]
     for kind in (SpanKind.PROCESS, SpanKind.SCREEN):
         found[kind] = list(overlaid(found[kind], offline))
     return {str(kind): segments for kind, segments in found.items()}
+
+
+def _spans(connection: Connection, uuid: str, start: datetime, end: datetime) -> dict[str, list[Segment]]:
+    newest = StateSpan.began_at.desc(), StateSpan.id.desc()
+    place = func.row_number().over(partition_by=StateSpan.kind, order_by=newest).label("place")
+    spans = (
+        select(StateSpan.kind, StateSpan.state, StateSpan.began_at, StateSpan.ended_at, StateSpan.id, place)
+        .where(StateSpan.client_uuid == uuid, StateSpan.began_at < end)
+        .where(or_(StateSpan.ended_at.is_(None), StateSpan.ended_at > start))
+        .subquery()
+    )
+    statement = select(spans).where(spans.c.place <= MAX_SPANS).order_by(spans.c.began_at, spans.c.id)
+    found: dict[str, list[Segment]] = {kind: [] for kind in SpanKind}
+    for row in connection.execute(statement):
+        until = end if row.ended_at is None else min(row.ended_at, end)
+        lasting = row.ended_at is None or row.ended_at > end
+        found[row.kind].append(Segment(row.state, max(row.began_at, start), until, lasting=lasting))
+    return found
 
 
 def overlaid(segments: Iterable[Segment], offline: Sequence[Segment]) -> Iterable[Segment]:

@@ -221,8 +221,9 @@ THIN_S = 10.0
 class Thinning:
     """How far it is, in ids of events.
 
-    An event is left to the pass after the one that finds it. By then its kiosk has told what it still holds: what was
-    long in the making arrives lane by lane, and an incident whose end is not here yet only seems to be a long one.
+    An event is left to the pass after the one that finds it. By then its kiosk has told what it still holds, if it ever
+    does: what was long in the making arrives lane by lane, and an incident whose end is not here yet only seems to be a
+    long one.
     """
 
     done: int | None = None
@@ -259,7 +260,8 @@ def thin_incidents(engine: Engine, state: Thinning, stop: threading.Event | None
 def _thin(engine: Engine, uuid: str, began_at: datetime) -> bool:
     """Whether it pays to go on with this incident. What waits, here to be folded or on the kiosk, is not known yet."""
     waits = exists().where(IncidentBacklog.client_uuid == Client.uuid)
-    columns = (Client.online, Client.outbox_pending, Client.outbox_oldest)
+    numbered = exists().where(Lane.client_uuid == Client.uuid).label("numbered")
+    columns = (Client.online, Client.outbox_pending, Client.outbox_oldest, numbered)
     lock = select(*columns).where(Client.uuid == uuid, ~waits).with_for_update(key_share=True)
     with writing(engine) as connection:
         client = connection.execute(lock).first()
@@ -270,8 +272,8 @@ def _thin(engine: Engine, uuid: str, began_at: datetime) -> bool:
 
 
 def _all_here_before(client: Row[Any]) -> datetime | None:
-    """Up to when nothing older can come any more; None where that cannot be told."""
-    if client.outbox_pending is None or (client.online and not client.outbox_pending):
+    """Up to when nothing older can come any more; None where that cannot be told: it is away, or says nothing of it."""
+    if not client.numbered or (client.online and client.outbox_pending == 0):
         return datetime.max.replace(tzinfo=UTC)
     return client.outbox_oldest - LATE if client.online and client.outbox_oldest is not None else None
 

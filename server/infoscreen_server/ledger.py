@@ -327,6 +327,8 @@ class Ledger:
     def _alive(self, uuid: str) -> None:
         if not self._now(uuid, "online"):
             self.past.turned(uuid, SpanKind.LINK, "online", self.received_at)
+            # It made more while it was away; how much, its next heartbeat tells.
+            self._change(uuid, outbox_pending=None, outbox_oldest=None)
         self._change(uuid, last_alive=self.received_at, online=True)
 
     def _hello(self, uuid: str, hello: Hello) -> None:
@@ -393,7 +395,8 @@ class Ledger:
         if beat.screen_health_status is not None:
             self._change(uuid, screen_health_status=beat.screen_health_status)
         if beat.outbox_pending is not None:
-            self._change(uuid, outbox_pending=beat.outbox_pending, outbox_oldest=beat.outbox_oldest)
+            oldest = beat.outbox_oldest and min(max(beat.outbox_oldest, self._within.low), self._within.high)
+            self._change(uuid, outbox_pending=beat.outbox_pending, outbox_oldest=oldest)
         if beat.version is not None:
             self._change(uuid, version=beat.version)
 

@@ -5,7 +5,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +32,7 @@ from infoscreen_shared.messages import (
     ProcessStatus,
     ScreenHealthStatus,
     decode_logs,
+    timestamp_text,
 )
 from parts.fleet import ALL, NOW, OTHER, UUID, Fleet, batch, hours, item, of_items, uuid_of
 from parts.together import together
@@ -59,6 +60,10 @@ def incidents(fleet: Fleet, uuid: str, *kinds: IncidentKind) -> list[Incident]:
 
 def events(fleet: Fleet, uuid: str) -> list[Event]:
     return [Event(*(getattr(row, name) for name in Event._fields)) for row in rows(fleet, IncidentEvent, uuid)]
+
+
+def beat(fleet: Fleet, pending: int = 0, oldest: datetime | None = None) -> None:
+    fleet.say(Heartbeat(UUID, NOW, "mpv", 7, None, outbox_pending=pending, outbox_oldest=oldest))
 
 
 def thin(engine: Engine, state: Thinning | None = None) -> None:
@@ -387,6 +392,7 @@ def test_the_events_of_an_endless_incident_are_bounded(fleet: Fleet, monkeypatch
     for start in (0, 150, 300):
         told = [item(n + 1, first + n * SECOND, code=codes[n % 3]) for n in range(start, start + 150)]
         fleet.say(of_items(told, base=start, level=ERROR))
+        beat(fleet)
         thin(fleet.engine, thinning)
         assert len(events(fleet, UUID)) <= 40 + 10
     before, one = incidents(fleet, UUID, IncidentKind.PLAYER)
@@ -411,6 +417,7 @@ def test_thinning_goes_on_later_where_there_is_much_of_it(fleet: Fleet, monkeypa
     monkeypatch.setattr(housekeeping, "THIN_S", 0.0)
     told = [item(n, NOW + (n - 500) * SECOND, code="player.crashed") for n in range(1, 151)]
     fleet.say(of_items(told, level=ERROR))
+    beat(fleet)
     thinning = Thinning()
     thin(fleet.engine, thinning)
     assert thinning.done is None
@@ -427,9 +434,15 @@ def test_many_short_incidents_are_left_as_they_are(fleet: Fleet, monkeypatch: py
     codes = ["player.crashed", "player.restarting", "player.started"]
     told = [item(n + 1, NOW + (n // 3 * 100 + n % 3 - 9000) * SECOND, code=codes[n % 3]) for n in range(90)]
     fleet.say(of_items(told, level=ERROR))
+    beat(fleet)
     thin(fleet.engine)
     assert len(events(fleet, UUID)) == 90
     assert len(incidents(fleet, UUID, IncidentKind.PLAYER)) == 30
+
+
+def away(fleet: Fleet) -> None:
+    fleet.say(Presence(False))
+    fleet.say(Presence(True))
 
 
 def test_an_incident_whose_ends_are_still_on_the_kiosk_is_no_long_one(
@@ -440,30 +453,26 @@ def test_an_incident_whose_ends_are_still_on_the_kiosk_is_no_long_one(
     crashes = [item(21 - n, NOW - hours(n), code="player.crashed") for n in range(20, 0, -1)]
     starts = [item(21 - n, NOW - hours(n) + SECOND, code="player.started") for n in range(20, 0, -1)]
     thinning = Thinning()
-
-    def beat(pending: int, oldest: datetime | None) -> None:
-        fleet.say(Heartbeat(UUID, NOW, "mpv", 7, None, outbox_pending=pending, outbox_oldest=oldest))
-
-    fleet.say(Presence(True))
-    beat(0, None)
-    fleet.say(Presence(False))
-    fleet.say(Presence(True))
+    beat(fleet)
+    away(fleet)
     fleet.say(of_items(crashes, level=ERROR))
     housekeeping.thin_incidents(fleet.engine, thinning)
     assert len(events(fleet, UUID)) == 20, "not before the kiosk had time to say what it holds"
+    thin(fleet.engine)
+    assert len(events(fleet, UUID)) == 20, "nor as long as it does not"
     fleet.say(Presence(False))
     thin(fleet.engine)
     assert len(events(fleet, UUID)) == 20, "nor while it is away again"
     fleet.say(Presence(True))
-    beat(20, NOW - hours(20) + SECOND)
+    beat(fleet, 20, NOW - hours(20) + SECOND)
     thin(fleet.engine)
     thin(fleet.engine, thinning)
     assert len(events(fleet, UUID)) == 20
     fleet.say(of_items(starts[:8]))
-    beat(12, NOW - hours(12) + SECOND)
+    beat(fleet, 12, NOW - hours(12) + SECOND)
     thin(fleet.engine)
     fleet.say(of_items(starts[8:], base=8))
-    beat(0, None)
+    beat(fleet)
     thin(fleet.engine)
     found = incidents(fleet, UUID, IncidentKind.PLAYER)
     assert {one.ended_at - one.began_at for one in found if one.ended_at} == {SECOND}
@@ -471,10 +480,28 @@ def test_an_incident_whose_ends_are_still_on_the_kiosk_is_no_long_one(
     # And one that is long is bounded all the same.
     more = [item(20 + n, NOW - 1800 * SECOND + n * SECOND, code="player.crashed") for n in range(1, 21)]
     fleet.say(of_items(more, base=20, level=ERROR))
-    beat(3, NOW - 1700 * SECOND)
+    beat(fleet, 3, NOW - 1700 * SECOND)
     thin(fleet.engine)
     assert len(events(fleet, UUID)) < 40 + 12
     assert_incidents_are_the_fold(fleet, UUID)
+
+
+def test_the_oldest_that_a_kiosk_holds_may_be_of_any_time(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incident_store, "EVENTS_KEPT", 5)
+    fleet.say(of_items([item(n, NOW + n * SECOND, code="player.crashed") for n in range(1, 21)], level=ERROR))
+    for year in (1, 9999):
+        beat(fleet, 5, datetime(year, 1, 1, tzinfo=UTC))
+        thin(fleet.engine)
+    assert len(events(fleet, UUID)) < 20
+
+
+def test_a_client_that_numbers_nothing_holds_nothing(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incident_store, "EVENTS_KEPT", 5)
+    for number in range(1, 21):
+        entry = {"timestamp": timestamp_text(NOW + number * SECOND), "message": "m", "code": "player.crashed"}
+        fleet.say(decode_logs(ERROR, json.dumps(entry).encode()))
+    thin(fleet.engine)
+    assert len(events(fleet, UUID)) < 20
 
 
 def test_offline_is_since_the_last_word(fleet: Fleet) -> None:
@@ -571,6 +598,20 @@ def test_prune_leaves_what_overlaps_an_incident_that_lasts(fleet: Fleet) -> None
 
 
 # --- reads ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_restless_player_takes_no_other_state_off_the_picture(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "MAX_SPANS", 10)
+    for number in range(30):
+        when, status = NOW + number * SECOND, [ProcessStatus.RUNNING, ProcessStatus.CRASHED][number % 2]
+        fleet.say(Heartbeat(UUID, when, "mpv", 1, status, screen_health_status=ScreenHealthStatus.OK), now=when)
+    with fleet.engine.connect() as connection:
+        found = history.timeline(
+            connection, UUID, NOW - hours(1), NOW + hours(1), NOW + 60 * SECOND, retention=hours(24)
+        )
+    assert [len(found[kind]) for kind in ("link", "process", "screen")] == [1, 10, 1]
+    assert [(each.state, each.began_at) for each in found["link"]] == [("online", NOW)]
+    assert found["process"][-1].began_at == NOW + 29 * SECOND
 
 
 def test_a_timeline_is_cut_to_its_window_and_knows_what_it_does_not_know(fleet: Fleet) -> None:

@@ -90,6 +90,26 @@ def test_more_than_the_bound_at_once(tmp_path: Path) -> None:
     backlog.keeper.drop_file()
 
 
+def test_the_oldest_is_one_that_the_server_does_not_have(tmp_path: Path) -> None:
+    """Acknowledged ones stay in the file for a moment."""
+    backlog = open_backlog(tmp_path)
+    for hour in range(6):
+        add(backlog, LogLevel.INFO, 10, 100.0 + 3600 * hour)
+        backlog.keeper.flush(100.0 + 3600 * hour, everything=True)
+    now = 100.0 + 3600 * 48
+    add(backlog, LogLevel.INFO, 1, now - 5)
+    steps: list[tuple[int, int | None]] = [(0, 0), (5, 0), (10, 1), (25, 2), (30, 3), (60, None)]
+    for acked, hour in steps:
+        while (batch := backlog.next_batch(now, set(backlog.held.epochs))) is not None and batch.last < acked:
+            pass
+        backlog.on_ack(Ack(next(iter(backlog.held.epochs)), {LogLevel.INFO: acked}), now)
+        born = now - 5 if hour is None else 100.0 + 3600 * hour
+        assert backlog.pending() == 61 - acked
+        assert backlog.oldest() == START + timedelta(seconds=born)
+    backlog.on_ack(Ack(next(iter(backlog.held.epochs)), {LogLevel.INFO: 61}), now)
+    assert backlog.oldest() is None
+
+
 def test_eviction_takes_the_oldest_of_the_lowest_level_and_says_so(tmp_path: Path) -> None:
     backlog = open_backlog(tmp_path, max_bytes=40_000)
     add(backlog, LogLevel.ERROR, 50)
