@@ -129,15 +129,22 @@ class Stage:
 
     def make_token(self) -> Path:
         """A file with the header that opens the log routes, so that no token is ever in a process list."""
-        argv = [self._program("infoscreen-server"), "token", "add", "demo", "--role", "admin"]
-        argv += ["--config", str(self.directory / "server.toml")]
-        made = subprocess.run(argv, text=True, capture_output=True, check=False, timeout=60)
-        if made.returncode != 0 or not made.stdout.split():
-            raise StepError(f"no token was made: {made.stderr.strip()}")
         header = self.directory / "token"
         header.touch(mode=0o600)
-        header.write_text(f"Authorization: Bearer {made.stdout.split()[-1]}\n")
+        token = self._ask_server("token", "add", "demo", "--role", "admin")
+        header.write_text(f"Authorization: Bearer {token}\n")
         return header
+
+    def make_link(self) -> str:
+        """The address at which the first user of the dashboard chooses a name and a password."""
+        return self._ask_server("set-up")
+
+    def _ask_server(self, *verb: str) -> str:
+        argv = [self._program("infoscreen-server"), *verb, "--config", str(self.directory / "server.toml")]
+        made = subprocess.run(argv, text=True, capture_output=True, check=False, timeout=60)
+        if made.returncode != 0 or not made.stdout.split():
+            raise StepError(f"infoscreen-server {verb[0]}: {made.stderr.strip()}")
+        return made.stdout.split()[-1]
 
     def start_screen(self) -> None:
         """A virtual X display with a number that is free."""

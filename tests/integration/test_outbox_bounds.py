@@ -99,11 +99,11 @@ def test_the_oldest_is_one_that_the_server_does_not_have(tmp_path: Path) -> None
     now = 100.0 + 3600 * 48
     add(backlog, LogLevel.INFO, 1, now - 5)
     steps: list[tuple[int, int | None]] = [(0, 0), (5, 0), (10, 1), (25, 2), (30, 3), (60, None)]
-    for acked, hour in steps:
+    for acked, first in steps:
         while (batch := backlog.next_batch(now, set(backlog.held.epochs))) is not None and batch.last < acked:
             pass
         backlog.on_ack(Ack(next(iter(backlog.held.epochs)), {LogLevel.INFO: acked}), now)
-        born = now - 5 if hour is None else 100.0 + 3600 * hour
+        born = now - 5 if first is None else 100.0 + 3600 * first
         assert backlog.pending() == 61 - acked
         assert backlog.oldest() == START + timedelta(seconds=born)
     backlog.on_ack(Ack(next(iter(backlog.held.epochs)), {LogLevel.INFO: 61}), now)

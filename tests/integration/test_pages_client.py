@@ -63,7 +63,7 @@ def test_a_client_in_words(api: Api) -> None:
         "Machine up for 1 d 1 h",
         "Agent 0.5.0",
         "Processor temperature 51.2 °C 45.0 °C – 55.0 °C",
-        "3 errors 0 warnings 1,234 Info",
+        "3 errors 0 warnings 1,234 info",
         "has numbered 1,250 records",
         "Stored 1,200 Not wanted 30",
         "Not readable 5",

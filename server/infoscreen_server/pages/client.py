@@ -29,10 +29,10 @@ AROUND = timedelta(minutes=2)
 EVENTS = {"video": lazy("video"), "website": lazy("website"), "presentation": lazy("presentation")}
 SOMETHING = lazy("Something was wrong")
 HAPPENED = {
-    "told.crashed": lazy("The player was down"),
-    "told.BLACK": lazy("The screen was black"),
-    "told.FROZEN": lazy("The picture was frozen"),
-    "link.offline": lazy("Nothing was heard of it"),
+    "told.crashed": lazy("Player down"),
+    "told.BLACK": lazy("Black picture"),
+    "told.FROZEN": lazy("Frozen picture"),
+    "link.offline": lazy("Not heard of"),
 }
 KINDS = {"player": lazy("Player"), "screen": lazy("Screen"), "link": lazy("Connection")}
 

@@ -8,7 +8,7 @@ const full = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle:
 const minute = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
 const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(language, { day: "numeric", month: "short" });
-const relative = new Intl.RelativeTimeFormat(language, { numeric: "always", style: "short" });
+const relative = new Intl.RelativeTimeFormat(language, { numeric: "always", style: "long" });
 const STEPS = [[60, "second", 1], [3600, "minute", 60], [86400, "hour", 3600], [Infinity, "day", 86400]];
 
 function since(seconds) {
