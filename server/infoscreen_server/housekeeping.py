@@ -90,7 +90,7 @@ def run_housekeeping(config: ServerConfig, stop: threading.Event) -> int:
                 if time.monotonic() >= count_at:
                     ingest_figures.take_sample(engine, datetime.now(UTC))
                     count_out(engine, datetime.now(UTC), stop)
-                    thin_incidents(engine, thinning, stop)
+                    thin_incidents(engine, thinning, datetime.now(UTC), stop)
                     count_at = time.monotonic() + EVERY_S
                 if time.monotonic() >= prune_at:
                     prune(engine, config, datetime.now(UTC), stop)
@@ -231,7 +231,7 @@ class Thinning:
     found: int | None = None
 
 
-def thin_incidents(engine: Engine, state: Thinning, stop: threading.Event | None = None) -> None:
+def thin_incidents(engine: Engine, state: Thinning, now: datetime, stop: threading.Event | None = None) -> None:
     """Bound the events of incidents that do not end.
 
     A transaction folds a bounded number of events three times and deletes as many rows: some 50 ms.
@@ -251,13 +251,13 @@ def thin_incidents(engine: Engine, state: Thinning, stop: threading.Event | None
         with engine.connect() as connection:
             found = incident_store.overfull(connection, uuid)
         for began_at in found:
-            while _thin(engine, uuid, began_at):
+            while _thin(engine, uuid, began_at, now):
                 if stop.wait(PAUSE_S) or time.monotonic() >= until:
                     return
     state.done = upto
 
 
-def _thin(engine: Engine, uuid: str, began_at: datetime) -> bool:
+def _thin(engine: Engine, uuid: str, began_at: datetime, now: datetime) -> bool:
     """Whether it pays to go on with this incident. What waits, here to be folded or on the kiosk, is not known yet."""
     waits = exists().where(IncidentBacklog.client_uuid == Client.uuid)
     numbered = exists().where(Lane.client_uuid == Client.uuid).label("numbered")
@@ -265,17 +265,22 @@ def _thin(engine: Engine, uuid: str, began_at: datetime) -> bool:
     lock = select(*columns).where(Client.uuid == uuid, ~waits).with_for_update(key_share=True)
     with writing(engine) as connection:
         client = connection.execute(lock).first()
-        before = None if client is None else _all_here_before(client)
-        if before is None:
+        if client is None:
             return False
+        before = _all_here_before(client, now)
         return incident_store.thin_out(connection, uuid, began_at, before) > incident_store.FOLD_EVENTS // 4
 
 
-def _all_here_before(client: Row[Any]) -> datetime | None:
-    """Up to when nothing older can come any more; None where that cannot be told: it is away, or says nothing of it."""
+UNTOLD = timedelta(days=7)
+"""What a kiosk may still hold that is away, or says nothing of it because it comes by HTTP alone."""
+
+
+def _all_here_before(client: Row[Any], now: datetime) -> datetime:
+    """Up to when nothing older is expected any more."""
     if not client.numbered or (client.online and client.outbox_pending == 0):
         return datetime.max.replace(tzinfo=UTC)
-    return client.outbox_oldest - LATE if client.online and client.outbox_oldest is not None else None
+    oldest: datetime | None = client.outbox_oldest if client.online else None
+    return now - UNTOLD if oldest is None else oldest - LATE
 
 
 # --- the sliding counters ---------------------------------------------------------------------------------------------

@@ -246,6 +246,35 @@ def test_a_silence_over_all_screens_leaves_an_outage_one_message(watch: Watch) -
     assert watch.titles()[0].startswith("ALERT All screens")
 
 
+# --- a server that was away -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("back", [20, 120])
+def test_what_fell_silent_while_the_server_was_away_is_an_outage_after_two_restarts_too(
+    watch: Watch, back: int
+) -> None:
+    """It is back for a moment, and starts anew once more before anything could be told."""
+    watch.rule("outage", hold=150)
+    watch.start(*range(10), site="Linz")
+    watch.lose(*range(10))
+    watch.now += HOUR
+    watch.turn(timedelta(seconds=back))
+    server_is_away(watch)
+    watch.turn(6 * MINUTE)
+    (title,) = watch.titles()
+    assert title.startswith("ALERT All screens")
+
+
+def test_after_the_clock_was_set_back_no_silence_counts_twice(watch: Watch) -> None:
+    watch.rule("outage", hold=2100)
+    watch.start(*range(12), site="Linz")
+    watch.now -= 3 * HOUR
+    watch.turn(5 * MINUTE)
+    watch.lose(*range(6))
+    watch.turn(40 * MINUTE, LONG)
+    assert "ALERT All screens" in " ".join(watch.titles())
+
+
 # --- on and off -------------------------------------------------------------------------------------------------------
 
 

@@ -66,11 +66,11 @@ def beat(fleet: Fleet, pending: int = 0, oldest: datetime | None = None) -> None
     fleet.say(Heartbeat(UUID, NOW, "mpv", 7, None, outbox_pending=pending, outbox_oldest=oldest))
 
 
-def thin(engine: Engine, state: Thinning | None = None) -> None:
+def thin(engine: Engine, state: Thinning | None = None, now: datetime = NOW) -> None:
     """Found in one pass, thinned in the next."""
     state = state or Thinning()
     for _ in range(2):
-        housekeeping.thin_incidents(engine, state)
+        housekeeping.thin_incidents(engine, state, now)
 
 
 def spans(fleet: Fleet, uuid: str, kind: str) -> list[tuple[str, datetime, datetime | None]]:
@@ -456,7 +456,7 @@ def test_an_incident_whose_ends_are_still_on_the_kiosk_is_no_long_one(
     beat(fleet)
     away(fleet)
     fleet.say(of_items(crashes, level=ERROR))
-    housekeeping.thin_incidents(fleet.engine, thinning)
+    housekeeping.thin_incidents(fleet.engine, thinning, NOW)
     assert len(events(fleet, UUID)) == 20, "not before the kiosk had time to say what it holds"
     thin(fleet.engine)
     assert len(events(fleet, UUID)) == 20, "nor as long as it does not"
@@ -484,6 +484,20 @@ def test_an_incident_whose_ends_are_still_on_the_kiosk_is_no_long_one(
     thin(fleet.engine)
     assert len(events(fleet, UUID)) < 40 + 12
     assert_incidents_are_the_fold(fleet, UUID)
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_a_kiosk_that_never_tells_what_it_holds_is_waited_for_a_week(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, online: bool
+) -> None:
+    """By HTTP come records alone."""
+    monkeypatch.setattr(incident_store, "EVENTS_KEPT", 5)
+    fleet.say(of_items([item(n, NOW + n * SECOND, code="player.crashed") for n in range(1, 21)], level=ERROR))
+    fleet.say(Presence(online))
+    thin(fleet.engine, now=NOW + timedelta(days=6))
+    assert len(events(fleet, UUID)) == 20
+    thin(fleet.engine, now=NOW + timedelta(days=8))
+    assert len(events(fleet, UUID)) < 20
 
 
 def test_the_oldest_that_a_kiosk_holds_may_be_of_any_time(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from infoscreen_server.alerts.hours import any_open, open_time
 from infoscreen_server.alerts.machine import CLEAR, Sight, State, Timing
 from infoscreen_server.alerts.observe import FLEET, Seen
 from infoscreen_server.alerts.tell import plan, tell
-from infoscreen_server.alerts.world import Pair, World, deaf_time, read, unsettled
+from infoscreen_server.alerts.world import Pair, World, away_since, deaf_time, read, unsettled
 from infoscreen_server.config import ServerConfig
 from infoscreen_server.db import portions, writing
 from infoscreen_server.models import UtcTime
@@ -148,7 +148,7 @@ def _take(connection: Connection, world: World, config: ServerConfig) -> bool:
     """Whether this round is ours: another process may have done it since it was read."""
     values: dict[str, Any] = {"round": world.mark.round + 1, "evaluated_at": world.now}
     if world.away:
-        values |= {"deaf_until": world.now + deaf_time(config), "away_since": world.mark.evaluated_at}
+        values |= {"deaf_until": world.now + deaf_time(config), "away_since": away_since(world)}
     statement = update(AlertMark).where(AlertMark.round == world.mark.round).values(values)
     return connection.execute(statement).rowcount == 1
 

@@ -34,6 +34,9 @@ the clock was set back, and what its times said of silences is worth nothing. Le
 DEAF_HEARTBEATS = 2
 """After the server was away, before a silence proves anything."""
 
+BACK_AFTER = timedelta(minutes=5)
+"""Of hearing again: whatever fell silent meanwhile has been told of by then."""
+
 Pair = tuple[int, str]
 """Rule and client, FLEET for all of them."""
 
@@ -157,11 +160,19 @@ def _silent_for(world: World, screen: Screen) -> timedelta:
     """As far as the server was there to hear it: before it was away the last time, and since it hears again."""
     if screen.last_alive is None:
         return timedelta()
-    mark = world.mark
-    left, back = (mark.evaluated_at, world.now) if world.away else (mark.away_since, mark.deaf_until)
-    before = min(left, world.now) - screen.last_alive if left is not None else timedelta()
+    left, back = away_since(world), world.now if world.away else world.mark.deaf_until
+    before = left - screen.last_alive if left is not None else timedelta()
     since = world.now - max(screen.last_alive, back or screen.last_alive)
     return max(before, timedelta()) + max(since, timedelta())
+
+
+def away_since(world: World) -> datetime | None:
+    """When the server went away the last time; one that was back for a moment only was away all the time."""
+    mark = world.mark
+    left: datetime | None = mark.away_since
+    if world.away and (mark.deaf_until is None or mark.evaluated_at >= mark.deaf_until + BACK_AFTER):
+        left = mark.evaluated_at
+    return left and min(left, world.now)
 
 
 def _known(world: World, rule: Row[Any]) -> Known | None:
