@@ -233,7 +233,8 @@ class Outbox:
 
     def put_base(self, epoch: str, level: LogLevel, base: int) -> None:
         """Say in the ledger that a lane holds nothing up to `base` any more."""
-        ledger = "UPDATE lanes SET base = ?3 WHERE epoch = ?1 AND level = ?2 AND base < ?3"
+        # What was acknowledged before it came to the file had a number all the same: `next` is behind it.
+        ledger = "UPDATE lanes SET base = ?3, next = max(next, ?3 + 1) WHERE epoch = ?1 AND level = ?2 AND base < ?3"
         self._run(ledger, (epoch, LEVELS.index(level), base))
 
     def evict(self, oldest: Segment) -> None:
@@ -265,7 +266,7 @@ class Outbox:
         return [Epoch(*row) for row in self._run("SELECT epoch, boot_id, anchor, shift FROM epochs ORDER BY id")]
 
     def extents(self) -> list[Extent]:
-        rows = self._run("SELECT epoch, level, base, next FROM lanes")
+        rows = self._run("SELECT epoch, level, base, max(next, base + 1) FROM lanes")
         return [Extent(epoch, LEVELS[level], base, upcoming) for epoch, level, base, upcoming in rows]
 
     def read(self, epoch: str, level: LogLevel, after: int, after_id: int) -> Iterator[Segment | int]:

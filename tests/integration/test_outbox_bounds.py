@@ -110,6 +110,22 @@ def test_the_oldest_is_one_that_the_server_does_not_have(tmp_path: Path) -> None
     assert backlog.oldest() is None
 
 
+def test_what_was_acknowledged_before_it_came_to_the_file_has_its_number_there_too(tmp_path: Path) -> None:
+    """The power may fail then: a lane that ends before it begins is refused by the server, and holds all others up."""
+    backlog = open_backlog(tmp_path)
+    add(backlog, LogLevel.INFO, 2)
+    backlog.keeper.flush(100.0, everything=True)
+    add(backlog, LogLevel.INFO, 3)
+    while (batch := backlog.next_batch(100.0, set(backlog.held.epochs))) is not None:
+        backlog.on_ack(Ack(batch.epoch, {batch.level: batch.last}), 100.0)
+    add(backlog, LogLevel.ERROR, 1)
+    assert backlog.keeper.file is not None
+    backlog.keeper.flush(102.0, everything=True)
+    for extent in backlog.keeper.file.extents():
+        assert extent.base < extent.next
+    assert {extent.base for extent in backlog.keeper.file.extents() if extent.level is LogLevel.INFO} == {5}
+
+
 def test_eviction_takes_the_oldest_of_the_lowest_level_and_says_so(tmp_path: Path) -> None:
     backlog = open_backlog(tmp_path, max_bytes=40_000)
     add(backlog, LogLevel.ERROR, 50)
