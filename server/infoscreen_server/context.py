@@ -65,6 +65,13 @@ def signed() -> Signed | None:
     return found
 
 
+def me() -> Signed:
+    """The session behind this request, on a page that lets nobody in without one."""
+    found = signed()
+    assert found is not None
+    return found
+
+
 def is_page() -> bool:
     """Whether this request is a person's, for a page; the others are programs', and are answered in JSON."""
     return not request.path.startswith(PROGRAMS)

@@ -72,13 +72,14 @@ def outage(lives: Sequence[Life], share: float, known: Known | None = None) -> O
     def many(first: int, behind: int, least: int, limit: float) -> bool:
         return behind - first >= least and behind - first > limit * (online + len(silent) - first)
 
-    few = known is not None and len(silent) - bisect_left(times, known.since) <= share / 2 * known.of
+    spent = None
+    if known is not None and len(silent) - bisect_left(times, known.since) <= share / 2 * known.of:
+        spent = known.since
     found = []
     for first, last_alive in enumerate(times):
         behind = _end(times, last_alive)
         deaf = online == 0 and behind == len(silent) and behind - first >= 2
-        if few and known is not None and went_at(known.since, last_alive):
-            deaf = False
+        deaf = deaf and not (spent is not None and went_at(spent, last_alive))
         if deaf or many(first, behind, LEAST, share):
             found.append((first, behind))
     if known is not None:

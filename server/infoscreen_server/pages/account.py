@@ -7,11 +7,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from infoscreen_server import audit, sessions, throttle, users
 from infoscreen_server.accounts import MIN_PASSWORD, Access, AccountError
-from infoscreen_server.context import access, parts, signed
+from infoscreen_server.context import access, me, parts
 from infoscreen_server.i18n import gettext
 from infoscreen_server.pages.numbered import here, numbered
 from infoscreen_server.pages.sign_in import checked, held_back
-from infoscreen_server.sessions import Signed
 from infoscreen_server.throttle import Paused
 
 blueprint = Blueprint("account", __name__)
@@ -29,12 +28,12 @@ def page() -> Response:
 @access(Access.USER_OR_HIGHER)
 def change_password() -> AnyResponse:
     """Asks for the present one: an open browser that someone else finds is not enough."""
-    me, engine = _me(), parts().engine
+    mine, engine = me(), parts().engine
     password = request.form.get("password", "")
     if password != request.form.get("again", ""):
         return _page({"again": gettext("The two passwords differ.")})
     try:
-        attempt, account = checked(me.caller.name, request.form.get("current", ""), known=True)
+        attempt, account = checked(mine.caller.name, request.form.get("current", ""), known=True)
     except Paused as paused:
         audit.note("password change held back")
         return held_back(paused, lambda wrong: _page({"current": wrong}))
@@ -43,7 +42,7 @@ def change_password() -> AnyResponse:
         return _page({"current": gettext("This is not your password.")})
     throttle.forgive(engine, attempt)
     try:
-        users.set_password(engine, me.user_id, password, but=me.token_hash, was=account.password_hash)
+        users.set_password(engine, mine.user_id, password, but=mine.token_hash, was=account.password_hash)
     except AccountError as error:
         return _page({error.field: gettext(error.text, **error.values)})
     audit.note("password changed")
@@ -55,23 +54,17 @@ def change_password() -> AnyResponse:
 @access(Access.USER_OR_HIGHER)
 def end_session() -> AnyResponse:
     """The one that the form names, or all others."""
-    me = _me()
+    mine = me()
     chosen = request.form.get("session", "")
     if not chosen:
-        sessions.end_some(parts().engine, me.user_id, None, but=me.token_hash)
+        sessions.end_some(parts().engine, mine.user_id, None, but=mine.token_hash)
         audit.note("other sessions ended")
         flash(gettext("All your other sessions have ended."))
     elif _HASH.fullmatch(chosen):
-        sessions.end_some(parts().engine, me.user_id, chosen)
+        sessions.end_some(parts().engine, mine.user_id, chosen)
         audit.note("session ended")
         flash(gettext("The session has ended."))
     return redirect(url_for("account.page", **here()), 303)
-
-
-def _me() -> Signed:
-    me = signed()
-    assert me is not None
-    return me
 
 
 _BROWSERS = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
@@ -97,11 +90,11 @@ def browser_name(text: str) -> str:
 
 
 def _page(wrong: dict[str, str] | None = None) -> Response:
-    me = _me()
+    mine = me()
     text = render_template(
         "account.html",
-        sessions=numbered(sessions.of_user(parts().engine, me.user_id, parts().now()), "account.page"),
-        mine=me.token_hash,
+        sessions=numbered(sessions.of_user(parts().engine, mine.user_id, parts().now()), "account.page"),
+        mine=mine.token_hash,
         browser_name=browser_name,
         wrong=wrong or {},
         shortest=MIN_PASSWORD,

@@ -88,8 +88,12 @@ def _is_known(name: str) -> bool:
 
 def _remember(name: str, response: AnyResponse) -> AnyResponse:
     value = _names().dumps(throttle.name_key(name))
-    response.set_cookie(KNOWN, value, max_age=YEAR_S, samesite="Lax", secure=request.is_secure, httponly=True)
+    _keep(response, KNOWN, value)
     return response
+
+
+def _keep(response: AnyResponse, name: str, value: str, *, for_scripts: bool = False) -> None:
+    response.set_cookie(name, value, max_age=YEAR_S, samesite="Lax", secure=request.is_secure, httponly=not for_scripts)
 
 
 def _form(onward: str, name: str = "", wrong: str | None = None, status: int = 200, nobody: bool = False) -> Response:
@@ -147,9 +151,7 @@ def display() -> AnyResponse:
     for name, known in (("language", LANGUAGES), ("theme", THEMES)):
         value = request.form.get(name)
         if value is not None and value in known:
-            response.set_cookie(
-                name, value, max_age=YEAR_S, samesite="Lax", secure=request.is_secure, httponly=name == "language"
-            )
+            _keep(response, name, value, for_scripts=name == "theme")
     return response
 
 

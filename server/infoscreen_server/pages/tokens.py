@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from infoscreen_server import accounts, audit
 from infoscreen_server.accounts import Access, AccountError
-from infoscreen_server.context import access, caller, parts, signed
+from infoscreen_server.context import access, caller, me, parts
 from infoscreen_server.i18n import gettext, lazy
 from infoscreen_server.models import Scope, TokenRole
 from infoscreen_server.pages import asked, words
@@ -35,8 +35,6 @@ def page() -> Response:
 @access(Access.ADMIN_OR_HIGHER)
 def make() -> Response:
     form = {name: request.form.get(name, "").strip() for name in ("name", "role", "scope", "days", "client")}
-    me = signed()
-    assert me is not None
     try:
         role, scope, expires_at = _role(form["role"]), _scope(form["scope"]), _end(form["days"])
         text = accounts.add_token(
@@ -47,7 +45,7 @@ def make() -> Response:
             client_uuid=form["client"].lower() or None,
             expires_at=expires_at,
             scope=scope,
-            created_by=me.user_id,
+            created_by=me().user_id,
         )
     except AccountError as error:
         return _page(400, form=form, wrong={error.field: gettext(error.text, **error.values)})
@@ -76,9 +74,8 @@ def _roles() -> tuple[TokenRole, ...]:
 
 def _only_mine() -> int | None:
     """Superadmins see and revoke all tokens, others their own."""
-    me = signed()
-    assert me is not None
-    return None if me.caller.role is TokenRole.SUPERADMIN else me.user_id
+    mine = me()
+    return None if mine.caller.role is TokenRole.SUPERADMIN else mine.user_id
 
 
 def _role(text: str) -> TokenRole:

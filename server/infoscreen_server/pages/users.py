@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from infoscreen_server import audit, set_up, users
 from infoscreen_server.accounts import Access, AccountError
-from infoscreen_server.context import access, parts, signed
+from infoscreen_server.context import access, me, parts
 from infoscreen_server.i18n import gettext
 from infoscreen_server.models import Role
 from infoscreen_server.pages import asked, words
@@ -33,7 +33,7 @@ def add() -> Response:
     if role is None:
         return _page(400, wrong={"role": gettext("Choose a role.")}, name=name)
     try:
-        token = set_up.for_new_user(parts().engine, name, role, parts().now(), _me())
+        token = set_up.for_new_user(parts().engine, name, role, parts().now(), me().user_id)
     except AccountError as error:
         told = gettext(error.text, **error.values)
         if error.field == "user":
@@ -47,7 +47,7 @@ def add() -> Response:
 @access(Access.SUPERADMIN)
 def give_link() -> AnyResponse:
     def work(person: Person) -> AnyResponse:
-        token = set_up.for_user(parts().engine, person.id, parts().now(), _me())
+        token = set_up.for_user(parts().engine, person.id, parts().now(), me().user_id)
         audit.note("password link made", name=person.name)
         return _page(link=_address(token), link_for=person.name)
 
@@ -61,7 +61,7 @@ def set_role() -> AnyResponse:
         role = _role()
         if role is None or role is person.role:
             return redirect(url_for("users.page", **here()), 303)
-        users.set_role(parts().engine, person.id, role, parts().now(), _me())
+        users.set_role(parts().engine, person.id, role, parts().now(), me().user_id)
         audit.note("role changed", name=person.name, role=role)
         told = gettext("%(name)s now has the role %(role)s.", name=person.name, role=words.word(role))
         return _done(person, told)
@@ -73,7 +73,7 @@ def set_role() -> AnyResponse:
 @access(Access.SUPERADMIN)
 def disable() -> AnyResponse:
     def work(person: Person) -> AnyResponse:
-        users.set_disabled(parts().engine, person.id, True, parts().now(), _me())
+        users.set_disabled(parts().engine, person.id, True, parts().now(), me().user_id)
         audit.note("user disabled", name=person.name)
         return _done(person, gettext("%(name)s can no longer sign in.", name=person.name))
 
@@ -84,7 +84,7 @@ def disable() -> AnyResponse:
 @access(Access.SUPERADMIN)
 def enable() -> AnyResponse:
     def work(person: Person) -> AnyResponse:
-        users.set_disabled(parts().engine, person.id, False, parts().now(), _me())
+        users.set_disabled(parts().engine, person.id, False, parts().now(), me().user_id)
         audit.note("user enabled", name=person.name)
         return _done(person, gettext("%(name)s can sign in again.", name=person.name))
 
@@ -100,15 +100,9 @@ def _with_person(work: Callable[[Person], AnyResponse]) -> AnyResponse:
         return _page(409, problem=gettext(error.text, **error.values))
 
 
-def _me() -> int:
-    me = signed()
-    assert me is not None
-    return me.user_id
-
-
 def _done(person: Person, told: str) -> AnyResponse:
     # Whoever changes themselves is signed out by that: the session's cookie is of no use any more.
-    if _me() != person.id:
+    if me().user_id != person.id:
         flash(told)
     return redirect(url_for("users.page", **here()), 303)
 
@@ -134,7 +128,7 @@ def _page(status: int = 200, **shown: object) -> Response:
     text = render_template(
         "users.html",
         people=numbered(users.everyone(parts().engine, parts().now()), "users.page", lambda person: person.name),
-        me=_me(),
+        me=me().user_id,
         roles=[(role, words.word(role)) for role in Role],
         now=parts().now(),
         **{**usual, **shown},
