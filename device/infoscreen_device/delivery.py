@@ -162,6 +162,8 @@ class _Loop:
         self.hello_at: float | None = None
         """When the unanswered hello was sent."""
         self.answer_s = ANSWER_TIMEOUT_S
+        self.declare_at, self.declare_s = now, ANSWER_TIMEOUT_S
+        """When a loss may be declared again by a hello, and the pause after that."""
         self.failures = 0
         self.connect_at = now
         self.connected_at: float | None = None
@@ -389,9 +391,16 @@ class _Loop:
             if batch is None:
                 break
             self.publisher.publish(f"logs/{batch.level.lower()}", batch.payload)
-        if self.backlog.undeclared() and self.hello_at is None and self.greeted:
-            self._greet(now)
+        self._declare(now)
         self._watch_socket()
+
+    def _declare(self, now: float) -> None:
+        """Tell the server of a loss that no batch will. A hello that it cannot take is not answered: no haste then."""
+        if not self.backlog.undeclared():
+            self.declare_at, self.declare_s = now, ANSWER_TIMEOUT_S
+        elif self.hello_at is None and self.greeted and now >= self.declare_at:
+            self.declare_at, self.declare_s = now + self.declare_s, min(self.declare_s * 2, ANSWER_CAP_S)
+            self._greet(now)
 
     def _received(self, topic: str, payload: bytes) -> None:
         try:

@@ -1,24 +1,42 @@
 """Records from the agent's delivery thread to the server's database: real broker, real server, real files."""
 
 import dataclasses
+import json
 import sqlite3
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from infoscreen_device.clock import Clocks, system_clocks
 from infoscreen_device.core.model import Draft
 from infoscreen_device.delivery import Delivery
 from infoscreen_device.settings import BrokerConfig, ClockConfig, Config, HttpConfig
-from infoscreen_shared.messages import LogLevel
+from infoscreen_shared import topics
+from infoscreen_shared.messages import DEFAULT_WANTED, Ack, LogLevel, encode_ack
 from parts.broker import Broker
 from parts.server import Server
 from parts.wait import wait_for
 
 UUID = "0b6c0f5e-94a5-4f0c-9a55-0d9b3f7c2a11"
+
+
+def begin(folder: Path, broker: Broker, clocks: Clocks | None = None, **more: Any) -> Delivery:
+    """A kiosk's delivery."""
+    config = Config(
+        state_dir=folder / "kiosk",
+        broker=BrokerConfig(url=broker.url, host="127.0.0.1", port=broker.port),
+        clock=ClockConfig(trusted=clocks is None, max_wait_s=3600.0),
+    )
+    started = Delivery(dataclasses.replace(config, **more), UUID, clocks or system_clocks(trusted=True), "0.0-test")
+    started.start()
+    return started
 
 
 class Setup:
@@ -31,14 +49,7 @@ class Setup:
         self.server = Server(folder, f"sqlite:///{self.database}", broker.url).start()
 
     def delivery(self, clocks: Clocks | None = None, **more: Any) -> Delivery:
-        config = Config(
-            state_dir=self.folder / "kiosk",
-            broker=BrokerConfig(url=self.broker.url, host="127.0.0.1", port=self.broker.port),
-            clock=ClockConfig(trusted=clocks is None, max_wait_s=3600.0),
-        )
-        started = Delivery(dataclasses.replace(config, **more), UUID, clocks or system_clocks(trusted=True), "0.0-test")
-        started.start()
-        return started
+        return begin(self.folder, self.broker, clocks, **more)
 
     def rows(self, sql: str = "SELECT message FROM client_logs WHERE code = 'x.y' ORDER BY lane_id, seq") -> list[Any]:
         db = sqlite3.connect(self.database)
@@ -164,3 +175,51 @@ def test_a_kiosk_that_starts_in_1970_has_its_times_corrected_before_they_are_sen
     wait_for(lambda: setup.rows() == texts, "order holds by number")
     wait_for(lambda: "clock.stepped" in setup.rows("SELECT code FROM client_logs"), "the step is a record")
     assert delivery.stop(5)
+
+
+def test_a_loss_that_the_server_does_not_take_note_of_is_told_without_haste(tmp_path: Path, broker: Broker) -> None:
+    """Its hello is not answered, as one that is refused; those of later openings are, and that is no reason for more.
+
+    The boot clock stands still: whatever is said again in here is said at once.
+    """
+    broker.stop()
+    real = system_clocks(trusted=True)
+    moment = real.boottime()
+    clocks = Clocks(real.utc, lambda: moment, lambda: True, "boot-1")
+    first = begin(tmp_path, broker, clocks)
+    submit(first, 1, 5)
+    lost = first.status().epoch
+    assert first.stop(5)
+    with closing(sqlite3.connect(tmp_path / "kiosk/outbox.db")) as file, file:
+        file.execute("DELETE FROM segments")
+        file.execute("UPDATE lanes SET base = next - 1")
+    broker.start()
+    hellos: list[str] = []
+    beats: list[bytes] = []
+
+    def hear(client: mqtt.Client, _: object, message: mqtt.MQTTMessage) -> None:
+        if message.topic.endswith("/heartbeat"):
+            beats.append(message.payload)
+        elif message.topic.endswith("/hello"):
+            hellos.append(json.loads(message.payload)["epoch"])
+            if hellos[-1] != lost:
+                client.publish(topics.topic(UUID, "ack"), encode_ack(Ack(hellos[-1], {}, dict(DEFAULT_WANTED))), qos=1)
+
+    server = mqtt.Client(CallbackAPIVersion.VERSION2)
+    listens = threading.Event()
+    server.on_message = hear
+    server.on_connect = lambda client, *_: client.subscribe("infoscreen/#", qos=1)
+    server.on_subscribe = lambda *_: listens.set()
+    server.connect("127.0.0.1", broker.port)
+    server.loop_start()
+    assert listens.wait(10)
+    second = begin(tmp_path, broker, clocks)
+    try:
+        for turn in range(30):
+            second.publish("heartbeat", str(turn).encode())
+            wait_for(lambda turn=turn: len(beats) > turn, "a turn of delivery")  # type: ignore[misc]
+    finally:
+        assert second.stop(5)
+        server.disconnect()
+        server.loop_stop()
+    assert 1 <= hellos.count(lost) <= 2
