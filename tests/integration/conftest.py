@@ -1,11 +1,13 @@
 """Fixtures that start real servers. A missing part fails; it never skips."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from infoscreen_server.db import upgrade
 from infoscreen_server.models import Role
 from parts.api import Api
 from parts.broker import Broker
@@ -26,9 +28,27 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def ready_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite database with the server's tables."""
+    file = tmp_path_factory.mktemp("ready") / "server.db"
+    upgrade(f"sqlite:///{file}")
+    return file
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
+    """A database of each kind with the server's tables: a copy, since all migrations take longer than most tests."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("ready_file"), tmp_path / "server.db")
+        return f"sqlite:///{tmp_path / 'server.db'}"
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return postgres.new_ready_database()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind without any table."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'server.db'}"
     postgres: Postgres = request.getfixturevalue("postgres")

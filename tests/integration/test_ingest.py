@@ -208,13 +208,13 @@ def test_a_locked_database_is_waited_for(setup: Setup) -> None:
     wait_for(lambda: setup.kiosk.acks[-1].lanes == {ERROR: 3}, "all is acknowledged")
 
 
-def test_tables_that_are_missing_are_waited_for(tmp_path: Path, broker: Broker, database_url: str) -> None:
+def test_tables_that_are_missing_are_waited_for(tmp_path: Path, broker: Broker, empty_database_url: str) -> None:
     """Started before `migrate` was."""
-    with Ingester(tmp_path, database_url, broker.url, migrated=False) as ingester, Kiosk(broker.port) as kiosk:
+    with Ingester(tmp_path, empty_database_url, broker.url, migrated=False) as ingester, Kiosk(broker.port) as kiosk:
         setup = Setup(broker, ingester.start(), kiosk)
         kiosk.say("logs/error", numbered([1, 2]))
         wait_for(lambda: "ERROR infoscreen_server.ingest: database: " in ingester.log(), "the log says why it waits")
-        upgrade(database_url)
+        upgrade(empty_database_url)
         setup.wait_stored(2)
         wait_for(lambda: kiosk.acks == [Ack("e", {ERROR: 2})], "it is acknowledged")
 

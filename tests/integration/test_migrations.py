@@ -33,6 +33,12 @@ UUID = "0b6c0f5e-94a5-4f0c-9a55-0d9b3f7c2a11"
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
+@pytest.fixture
+def database_url(empty_database_url: str) -> str:
+    """Here the migrations are what is looked at."""
+    return empty_database_url
+
+
 def tables(url: str) -> set[str]:
     engine = db.make_engine(url)
     try:

@@ -20,11 +20,11 @@ Run = Callable[..., int]
 
 
 @pytest.fixture
-def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
     """main() with an empty database, and `typed` as standard input."""
     for name in ("MQTT_BROKER", "DEBUG_MODE", "LOG_RETENTION_DAYS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
 
     def call(*argv: str, typed: str = "") -> int:
         monkeypatch.setattr("sys.stdin", io.StringIO(typed))
@@ -34,11 +34,11 @@ def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 @pytest.fixture
-def engine(database_url: str, run: Run, capsys: pytest.CaptureFixture[str]) -> Iterator[Engine]:
+def engine(empty_database_url: str, run: Run, capsys: pytest.CaptureFixture[str]) -> Iterator[Engine]:
     """The migrated database behind `run`."""
     assert run("migrate") == 0
     capsys.readouterr()
-    made = make_engine(database_url)
+    made = make_engine(empty_database_url)
     yield made
     made.dispose()
 

@@ -33,8 +33,8 @@ def alone(tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
-def test_from_an_empty_folder_to_a_record_in_the_api(tmp_path: Path, broker: Broker, database_url: str) -> None:
-    with Server(tmp_path, database_url, broker.url).start() as server:
+def test_from_an_empty_folder_to_a_record_in_the_api(tmp_path: Path, broker: Broker, empty_database_url: str) -> None:
+    with Server(tmp_path, empty_database_url, broker.url).start() as server:
         token = server.token("admin")
         record = b'{"timestamp":"2026-01-02T03:04:05Z","message":"hello","context":{"a":1}}'
         topic = logs_topic(UUID, LogLevel.ERROR)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask.testing import FlaskClient
+from jinja2.bccache import Bucket, BytecodeCache
 from sqlalchemy import Engine
 
 from infoscreen_server.accounts import add_token
@@ -19,6 +20,23 @@ OTHER = "11111111-2222-4333-8444-555555555555"
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 
 
+class _Compiled(BytecodeCache):
+    """The templates as compiled by the first application: each further one would do it again."""
+
+    def __init__(self) -> None:
+        self.templates: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self.templates:
+            bucket.bytecode_from_string(self.templates[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.templates[bucket.key] = bucket.bytecode_to_string()
+
+
+_COMPILED = _Compiled()
+
+
 class Api:
     """`now` is the application's time; tests move it by hand."""
 
@@ -26,6 +44,7 @@ class Api:
         upgrade(database_url)
         self.now = NOW
         self.app = create_app(ServerConfig(database_url=database_url, **settings), lambda: self.now)
+        self.app.jinja_env.bytecode_cache = _COMPILED
         found: Parts = self.app.extensions["infoscreen"]
         self.engine: Engine = found.engine
         self.client: FlaskClient = self.app.test_client()

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from types import TracebackType
 
+from infoscreen_server.db import upgrade
 from parts.wait import answers, free_port, wait_for
 
 
@@ -21,6 +22,7 @@ class Postgres:
         self.directory = directory
         self.data = directory / "pg"
         self.databases = 0
+        self.is_ready = False
 
     def _as_owner(self, *argv: str | Path) -> list[str]:
         prefix = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
@@ -68,9 +70,19 @@ class Postgres:
     def new_database(self) -> str:
         """The DATABASE_URL of a new, empty database."""
         self.databases += 1
-        name = f"infoscreen_{self.databases}"
+        return self._create(f"infoscreen_{self.databases}", "template1")
+
+    def new_ready_database(self) -> str:
+        """As `new_database`, with the server's tables: a copy of one that was migrated once."""
+        if not self.is_ready:
+            upgrade(self._create("infoscreen_ready", "template1"))
+            self.is_ready = True
+        self.databases += 1
+        return self._create(f"infoscreen_{self.databases}", "infoscreen_ready")
+
+    def _create(self, name: str, template: str) -> str:
         psql = [_bin() / "psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-qc"]
-        subprocess.run([*map(str, psql), f"CREATE DATABASE {name}"], check=True)
+        subprocess.run([*map(str, psql), f"CREATE DATABASE {name} TEMPLATE {template}"], check=True)
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
 
     def __enter__(self) -> "Postgres":
