@@ -60,6 +60,8 @@ class Watchdog:
         self._lock = threading.Lock()
         self._wanted: dict[str, Any] | None = None
         """The last `expect` or `clear`, said again when the agent comes back while `serve` runs."""
+        self._taken: dict[str, Any] | None = None
+        """What the agent that `serve` is attached to took last."""
         self._attached: sockets.socket | None = None
         self._stop = threading.Event()
         self._connected = threading.Event()
@@ -135,7 +137,11 @@ class Watchdog:
         with contextlib.suppress(TypeError, ValueError), self._lock:
             json.dumps(body)
             self._wanted = body
-        return self._done(body)
+        done = self._done(body)
+        if done:
+            with self._lock:
+                self._taken = body
+        return done
 
     def _done(self, body: Mapping[str, Any]) -> bool:
         try:
@@ -172,6 +178,13 @@ class Watchdog:
         """`serve` is attached: the agent can ask for a restart."""
         return self._connected.is_set()
 
+    @property
+    def expected(self) -> bool:
+        """`serve` is attached, and the agent took the last `expect`: it asks for every restart that is needed."""
+        with self._lock:
+            taken = self._taken
+            return self.connected and taken is not None and taken is self._wanted and taken["op"] == "expect"
+
     def serve(self, on_restart: Callable[[dict[str, Any]], int]) -> None:
         """Waits for restart requests until `close`; run it in a thread of its own.
 
@@ -195,23 +208,30 @@ class Watchdog:
     def _serve_connection(self, connection: sockets.socket, on_restart: Callable[[dict[str, Any]], int]) -> None:
         with self._lock:
             self._attached = connection
-            wanted = self._wanted
+            wanted, self._taken = self._wanted, None
         if self._stop.is_set():
             return
+        unanswered = [{"op": "attach"}, *([wanted] if wanted else [])]
         try:
-            for body in [{"op": "attach"}, *([wanted] if wanted else [])]:
-                connection.sendall(json.dumps(body).encode() + b"\n")
+            connection.sendall(b"".join(json.dumps(body).encode() + b"\n" for body in unanswered))
             for said in _lines(connection, None):
                 if said.get("op") == "restart":
                     answer = {"id": said.get("id")} | self._restarted(said, on_restart)
                     connection.sendall(json.dumps(answer).encode() + b"\n")
-                elif said.get("ok") is True:
-                    self._connected.set()
                 else:
-                    log.warning("watchdog: %s", said.get("error"))
+                    self._answered(unanswered.pop(0) if unanswered else None, said)
         finally:
             with self._lock:
                 self._attached = None
+
+    def _answered(self, request: dict[str, Any] | None, answer: dict[str, Any]) -> None:
+        if answer.get("ok") is not True:
+            log.warning("watchdog: %s", answer.get("error"))
+        elif request is not None and request["op"] == "attach":
+            self._connected.set()
+        elif request is not None:
+            with self._lock:
+                self._taken = request
 
     def _restarted(self, asked: dict[str, Any], on_restart: Callable[[dict[str, Any]], int]) -> dict[str, Any]:
         try:
@@ -220,7 +240,9 @@ class Watchdog:
             return {"error": f"{type(error).__name__}: {error}"}
         with self._lock:
             if self._wanted is not None and "pid" in self._wanted:
-                self._wanted = {**self._wanted, "pid": pid}
+                was, self._wanted = self._wanted, {**self._wanted, "pid": pid}
+                if self._taken is was:
+                    self._taken = self._wanted
         return {"pid": pid}
 
     def close(self) -> None:

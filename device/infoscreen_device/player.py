@@ -74,8 +74,6 @@ class Handler:
         """Signals and restart requests; may be filled from signal handlers and threads."""
         self._current: Event | None = None
         self._process: PlayerProcess | None = None
-        self._told = False
-        """The watchdog that is connected now took the expectation: the restarts are its business."""
         self._retry_at: float | None = None
         self._backoff_s = BACKOFF_FIRST_S
         self._dark_since: float | None = None
@@ -122,16 +120,15 @@ class Handler:
         return max(0.01, min(waits))
 
     def _switch(self, event: Event | None) -> None:
-        if self._process is not None:
+        if event is None or self._process is not None or self._watchdog.expected:
             # First the word, then the deed: the watchdog must not take the end of the old player for a crash.
             self._watchdog.clear()
-            self._stop()
+        self._stop()
         self._current = event
         self._backoff_s = BACKOFF_FIRST_S
         self._dark_since = None
         if event is None:
             log.info("nothing is due")
-            self._watchdog.clear()
         else:
             self._start()
 
@@ -165,7 +162,7 @@ class Handler:
         if self._dark_since is None:
             log.warning("%s; the player waits for it", NO_SCREEN)
             self._dark_since, self._dark_told = now, False
-            if not self._told:
+            if not self._watchdog.expected:
                 # What it remembers from before the machine started cannot play yet either.
                 self._watchdog.clear()
         elif not self._dark_told and now - self._dark_since > SCREEN_PATIENCE_S:
@@ -174,7 +171,7 @@ class Handler:
     def _tell(self) -> None:
         assert self._current is not None
         assert self._process is not None
-        self._told = self._watchdog.expect(
+        self._watchdog.expect(
             self._process.name,
             event_id=self._current.id,
             type=str(self._current.type),
@@ -189,17 +186,14 @@ class Handler:
             self._process = None
 
     def _look_after_player(self) -> None:
-        connected = self._watchdog.connected
-        if not connected:
-            self._told = False
         if self._current is None:
             return
         if self._process is not None and not self._process.ended():
-            if connected and not self._told:
+            if self._watchdog.connected and not self._watchdog.expected:
                 self._tell()
             if time.monotonic() - self._process.started > STABLE_S:
                 self._backoff_s = BACKOFF_FIRST_S
-        elif self._told and self._dark_since is None:
+        elif self._watchdog.expected and self._dark_since is None:
             # The watchdog saw it too, and asks when it is time.
             self._retry_at = None
         elif self._retry_at is None:

@@ -140,13 +140,17 @@ def test_after_a_restart_of_the_agent_it_is_told_again(path: Path) -> None:
     with Watchdog(str(path)) as watchdog, subprocess.Popen(["sleep", "60"]) as player:
         thread = serving(watchdog, lambda _: player.pid)
         assert watchdog.expect("mpv", event_id=1, pid=os.getpid(), restart="handler") is False
+        assert not watchdog.expected
         with ControlLoop(path) as first:
             wait_for(lambda: first.expectations, "the expectation is registered")
+            wait_for(lambda: watchdog.expected, "and known to be, without a second word")
             assert first.expectations[0] is not None
             assert first.expectations[0].pid == os.getpid()
             first.ask_restart(first.expectations[0], 1)
             wait_for(lambda: first.of("restarted"), "the answer came in")
+            assert watchdog.expected, "the new player instead of the old one"
         wait_for(lambda: not watchdog.connected, "the loss is noticed")
+        assert not watchdog.expected
         with ControlLoop(path) as second:
             wait_for(lambda: second.expectations, "the expectation is registered again")
             assert second.expectations[0] is not None
@@ -154,6 +158,22 @@ def test_after_a_restart_of_the_agent_it_is_told_again(path: Path) -> None:
         watchdog.close()
         thread.join(5)
         player.kill()
+
+
+def test_it_is_known_whether_the_agent_asks_for_restarts(loop: ControlLoop, path: Path) -> None:
+    with Watchdog(str(path)) as watchdog:
+        assert watchdog.expect("mpv", restart="handler")
+        assert not watchdog.expected, "it could not ask: nobody serves"
+        thread = serving(watchdog, lambda _: 0)
+        wait_for(lambda: watchdog.expected, "attached, and expected before")
+        assert watchdog.clear()
+        assert not watchdog.expected
+        assert watchdog.expect("mpv", restart="handler")
+        assert watchdog.expected
+        loop.refuse = True
+        assert not watchdog.expect("vlc", restart="handler")
+        assert not watchdog.expected, "the agent still expects another one"
+    thread.join(5)
 
 
 def test_close_ends_serve_whether_or_not_the_agent_is_there(path: Path) -> None:
