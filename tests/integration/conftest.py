@@ -37,22 +37,28 @@ def ready_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A database of each kind with the server's tables: a copy, since all migrations take longer than most tests."""
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("ready_file"), tmp_path / "server.db")
-        return f"sqlite:///{tmp_path / 'server.db'}"
+        yield f"sqlite:///{tmp_path / 'server.db'}"
+        return
     postgres: Postgres = request.getfixturevalue("postgres")
-    return postgres.new_ready_database()
+    url = postgres.new_ready_database()
+    yield url
+    postgres.drop(url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A database of each kind without any table."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'server.db'}"
+        yield f"sqlite:///{tmp_path / 'server.db'}"
+        return
     postgres: Postgres = request.getfixturevalue("postgres")
-    return postgres.new_database()
+    url = postgres.new_database()
+    yield url
+    postgres.drop(url)
 
 
 @pytest.fixture

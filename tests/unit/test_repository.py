@@ -54,6 +54,16 @@ def test_an_unknown_verb_is_refused_with_the_nearest_one() -> None:
     assert "./run test" in done.stderr
 
 
+def test_a_disk_that_would_fill_is_told_of_before_the_tests_begin(tmp_path: Path) -> None:
+    df = tmp_path / "df"
+    df.write_text("#!/bin/sh\necho head\necho /dev/sda1 30000000 22000000 8000000 74% /\n")
+    df.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "TMPDIR": "/somewhere"}
+    done = subprocess.run([ROOT / "run", "test"], env=environment, text=True, capture_output=True, timeout=20)
+    assert done.returncode == 1
+    assert done.stderr == f"run: all tests may take 8 GB, and 7 GB are free for {ROOT}: make room there first\n"
+
+
 @pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "docs/kiosk.md", "docs/screen.md", "docs/server.md"])
 def test_the_pages_name_only_files_that_exist(name: str) -> None:
     named = re.findall(r"`((?:device|server|shared|packaging|tests|demo|bench|tools)/[\w./-]*)`", text(name))
