@@ -37,7 +37,7 @@ class Effort:
     """How much one search may do."""
 
     seconds: float = 0.3
-    """After which no further portion is begun; the first one always is."""
+    """No further portion is begun that would take longer, going by the last one; the first one always is."""
     rows: int = 250
     """In the first portion, of each level, and at least in all: a slow disk reads so many before STATEMENT_MS is up."""
     most_rows: int = 1_000
@@ -122,12 +122,13 @@ def _walk(log: "_Log", wanted: "Filter", within: "_Range", limit: int, effort: E
         if end is None or len(found) > limit:
             return _page(found, limit)
         now = time.monotonic()
-        if now >= deadline:
-            return LogPage([log_of(row) for row in found], end, end.timestamp)
-        if now - began < SHORT_S:
+        took_s, last = now - began, size
+        if took_s < SHORT_S:
             size = min(2 * size, max(effort.rows, effort.most_rows))
-        elif now - began > LONG_S:
+        elif took_s > LONG_S:
             size = max(effort.rows, size // 2)
+        if now + took_s * size / last > deadline:
+            return LogPage([log_of(row) for row in found], end, end.timestamp)
         within = _Range(within.older, end)
         time.sleep(0)  # Under gevent: the other requests of this process have their turn.
 

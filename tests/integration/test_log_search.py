@@ -1,7 +1,10 @@
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -276,6 +279,16 @@ def test_one_search_goes_on_while_it_has_time(fleet: Fleet) -> None:
     found = page(fleet, text="needle", effort=Effort(seconds=60, rows=2))
     assert [log["message"] for log in found.logs] == ["needle"]
     assert (found.following, found.searched_to) == (None, None)
+
+
+def test_no_portion_is_begun_that_would_end_after_its_time(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow disk: each portion takes 0.08 s, and so does whatever else is between two looks at the clock."""
+    fill(fleet, [row(number, "hay") for number in range(20)])
+    clock = count(start=1000)
+    slow = SimpleNamespace(monotonic=lambda: next(clock) * 0.08, sleep=time.sleep)
+    monkeypatch.setattr(log_search, "time", slow)
+    found = page(fleet, text="needle", effort=Effort(seconds=0.35, rows=2))
+    assert found.searched_to == moment(16), "two portions of two; after the third it would be 0.40 s"
 
 
 def test_portions_grow(fleet: Fleet) -> None:
