@@ -60,8 +60,8 @@ class Watchdog:
         self._lock = threading.Lock()
         self._wanted: dict[str, Any] | None = None
         """The last `expect` or `clear`, said again when the agent comes back while `serve` runs."""
-        self._taken: dict[str, Any] | None = None
-        """What the agent that `serve` is attached to took last."""
+        self._taken = False
+        """The agent has `_wanted`, and has not been away since."""
         self._attached: sockets.socket | None = None
         self._stop = threading.Event()
         self._connected = threading.Event()
@@ -136,12 +136,16 @@ class Watchdog:
     def _want(self, body: dict[str, Any]) -> bool:
         with contextlib.suppress(TypeError, ValueError), self._lock:
             json.dumps(body)
-            self._wanted = body
+            self._wanted, self._taken = body, False
         done = self._done(body)
         if done:
-            with self._lock:
-                self._taken = body
+            self._took(body)
         return done
+
+    def _took(self, body: dict[str, Any]) -> None:
+        with self._lock:
+            if self._wanted is body:
+                self._taken = True
 
     def _done(self, body: Mapping[str, Any]) -> bool:
         try:
@@ -182,8 +186,8 @@ class Watchdog:
     def expected(self) -> bool:
         """`serve` is attached, and the agent took the last `expect`: it asks for every restart that is needed."""
         with self._lock:
-            taken = self._taken
-            return self.connected and taken is not None and taken is self._wanted and taken["op"] == "expect"
+            wanted = self._wanted if self._taken and self.connected else None
+            return wanted is not None and wanted["op"] == "expect"
 
     def serve(self, on_restart: Callable[[dict[str, Any]], int]) -> None:
         """Waits for restart requests until `close`; run it in a thread of its own.
@@ -208,7 +212,7 @@ class Watchdog:
     def _serve_connection(self, connection: sockets.socket, on_restart: Callable[[dict[str, Any]], int]) -> None:
         with self._lock:
             self._attached = connection
-            wanted, self._taken = self._wanted, None
+            wanted, self._taken = self._wanted, False
         if self._stop.is_set():
             return
         unanswered = [{"op": "attach"}, *([wanted] if wanted else [])]
@@ -230,8 +234,7 @@ class Watchdog:
         elif request is not None and request["op"] == "attach":
             self._connected.set()
         elif request is not None:
-            with self._lock:
-                self._taken = request
+            self._took(request)
 
     def _restarted(self, asked: dict[str, Any], on_restart: Callable[[dict[str, Any]], int]) -> dict[str, Any]:
         try:
@@ -240,9 +243,7 @@ class Watchdog:
             return {"error": f"{type(error).__name__}: {error}"}
         with self._lock:
             if self._wanted is not None and "pid" in self._wanted:
-                was, self._wanted = self._wanted, {**self._wanted, "pid": pid}
-                if self._taken is was:
-                    self._taken = self._wanted
+                self._wanted = {**self._wanted, "pid": pid}
         return {"pid": pid}
 
     def close(self) -> None:
